@@ -1,0 +1,12 @@
+"""The compiled core: rings in shared memory, replies, envelopes, and the ledger that joins them.
+
+It imports nothing of fastq. Bytes, views and numbers go in and out. `_core.pyi` is the contract;
+each part below is one idea, in the order in which a message meets them.
+"""
+include "_core/layout.pxi"
+include "_core/wake.pxi"
+include "_core/ring.pxi"
+include "_core/envelope.pxi"
+include "_core/ledger.pxi"
+include "_core/resp.pxi"
+include "_core/run.pxi"

@@ -1,0 +1,235 @@
+# The child's end of its two rings. (The engine's end is the ledger's: ledger.pxi.)
+#
+# Rules:
+# 1. One producer, one consumer. A frame is written whole, then published by one release store of the head. A writer
+#    killed before that store has written nothing; killed after it, everything.
+# 2. A frame never wraps. What does not fit before the end goes to the beginning, behind a pad.
+# 3. A task is started by a compare-and-swap of `gate` from n to n + 1. The engine takes unstarted frames back by
+#    setting FQ_RECALL there: from that instant n stands still, frames from n on are the engine's, it marks them void,
+#    and clears the bit. A child that meets the bit waits for those microseconds; it finds voids and passes over them.
+# 4. The result is published before `done_count` moves. So an engine that reads `done_count` first, and the result ring
+#    afterwards, misses no result; and a child killed between the two has left its result behind.
+# 5. The engine overwrites a frame only when the broker has confirmed what it settled (acked_head), not when the child
+#    is through with it (task_tail): a restorer must still find it.
+
+import os as _os
+
+cdef enum:
+    SIDE_SHARE = 2      # A payload over 1/SIDE_SHARE of its ring goes to a side file.
+
+
+cdef class ChildPort:
+    """A child's door to the engine: tasks in, outcomes out. Used by one thread.
+
+    `wait` blocks; `start` takes the task that it found; then exactly one of `finish` and `outcome`.
+    """
+    cdef Segment segment
+    cdef fq_slot* slot
+    cdef fq_frame* frame
+    cdef char* task_ring
+    cdef char* result_ring
+    cdef uint64_t at, number
+    cdef uint32_t index, task_bytes, result_bytes
+    cdef int eventfd
+    cdef object side_prefix
+    cdef uint32_t side_count
+
+    def __init__(self, Segment segment, uint32_t index, int eventfd, str side_prefix):
+        self.segment, self.index, self.eventfd, self.side_prefix = segment, index, eventfd, side_prefix
+        self.slot = segment.slot(index)
+        self.task_ring, self.result_ring = segment.tasks(self.slot), segment.results(self.slot)
+        self.task_bytes, self.result_bytes = segment.header.task_bytes, segment.header.result_bytes
+        self.at, self.number = self.slot.task_tail, self.slot.done_count
+
+    def ready(self, uint32_t pid):
+        """Tell the engine that this child takes tasks now."""
+        store32(&self.slot.pid, pid)
+        store32(&self.slot.state, FQ_READY)
+        wake_engine(self.segment.header, self.eventfd, True)
+
+    def retire(self):
+        """Tell the engine to deal nothing more here: this child leaves."""
+        store32(&self.slot.state, FQ_RETIRING)
+        wake_engine(self.segment.header, self.eventfd, True)
+
+    cdef inline bint find(self) noexcept nogil:
+        # The next frame that is no pad, or False. Acquire: the frame's bytes come with the head.
+        while self.at != load64(&self.slot.task_head):
+            self.frame = <fq_frame*>(self.task_ring + self.at % self.task_bytes)
+            if self.frame.kind != FQ_PAD:
+                return True
+            self.at += self.frame.size
+        self.frame = NULL
+        return False
+
+    def wait(self, double timeout_s=-1.0):
+        """Block until there is a frame (1), the engine wants this child to leave (2), or a signal came or the time is
+        over (0). Lets other threads run meanwhile."""
+        cdef timespec limit
+        cdef const timespec* until = NULL
+        if self.find():
+            return 1
+        if load32(&self.slot.command):
+            return 2
+        if timeout_s >= 0:
+            limit.tv_sec = <long>timeout_s
+            limit.tv_nsec = <long>((timeout_s - limit.tv_sec) * 1e9)
+            until = &limit
+        with nogil:
+            swap32(&self.slot.child_wait, 1)
+            if self.at == load64(&self.slot.task_head) and not load32(&self.slot.command):
+                wake_engine(self.segment.header, self.eventfd, True)
+                futex_wait(&self.slot.child_wait, 1, until)
+            swap32(&self.slot.child_wait, 0)
+        return 1 if self.find() else 2 if load32(&self.slot.command) else 0
+
+    cdef inline bint take(self) noexcept nogil:
+        # Start the frame that `find` found; False if the engine had taken it back (then it is passed over).
+        while not cas64(&self.slot.gate, self.number, self.number + 1):
+            sched_yield()
+        if self.frame.kind == FQ_VOID:
+            self.leave()
+            return False
+        store64(&self.slot.started_ns, monotonic_ns())
+        return True
+
+    cdef inline void leave(self) noexcept nogil:
+        # The current frame is finished; its result, if any, has been published before.
+        self.at += self.frame.size
+        self.number += 1
+        self.frame = NULL
+        store64(&self.slot.started_ns, 0)
+        store64(&self.slot.task_tail, self.at)
+        store64(&self.slot.done_count, self.number)
+
+    def start(self):
+        """Start the task that `wait` found. False: the engine had taken it back; wait again."""
+        if self.frame == NULL:
+            raise RuntimeError("start without a frame: call wait first")
+        return self.take()
+
+    def finish(self):
+        """End the current task with nothing to report."""
+        self.leave()
+
+    cdef inline void tell(self) noexcept nogil:
+        # Results wait in the ring for the engine; it asks to be woken only when it can use them.
+        cdef bint hungry = self.slot.result_head - load64(&self.slot.result_tail) > self.result_bytes // 2
+        wake_engine(self.segment.header, self.eventfd, hungry)
+
+    cdef fq_result* reserve(self, uint32_t payload_len) noexcept nogil:
+        # Room for a result frame, contiguous; NULL while the engine has not read enough.
+        cdef uint32_t size = _align8(sizeof(fq_result) + payload_len)
+        cdef uint64_t head = self.slot.result_head
+        cdef uint32_t place = <uint32_t>(head % self.result_bytes)
+        cdef uint32_t pad = self.result_bytes - place if place + size > self.result_bytes else 0
+        cdef fq_result* frame
+        if head + pad + size - load64(&self.slot.result_tail) > self.result_bytes:
+            return NULL
+        if pad:
+            frame = <fq_result*>(self.result_ring + place)
+            frame.size, frame.kind = pad, FQ_PAD
+            store64(&self.slot.result_head, head + pad)
+            place = 0
+        frame = <fq_result*>(self.result_ring + place)
+        frame.size, frame.payload_len, frame.flags = size, payload_len, 0
+        return frame
+
+    cdef fq_result* make_room(self, uint32_t payload_len) except NULL:
+        # As `reserve`, but sleeps until there is room. Signals are heard between two sleeps.
+        cdef fq_result* frame = self.reserve(payload_len)
+        while frame == NULL:
+            with nogil:
+                swap32(&self.slot.result_wait, 1)
+                frame = self.reserve(payload_len)
+                if frame == NULL:
+                    wake_engine(self.segment.header, self.eventfd, True)
+                    futex_wait(&self.slot.result_wait, 1, NULL)
+                    frame = self.reserve(payload_len)
+                swap32(&self.slot.result_wait, 0)
+        return frame
+
+    cdef inline void publish(self, fq_result* frame) noexcept nogil:
+        store64(&self.slot.result_head, self.slot.result_head + frame.size)
+
+    cdef int send(self, int kind, uint32_t outcome, uint32_t commands, const char* data, size_t n) except -1:
+        cdef fq_result* frame
+        cdef bytes path
+        cdef uint16_t flags = 0
+        if n > self.result_bytes // SIDE_SHARE:
+            path = self.spill(data, n)
+            data, n, flags = <char*>path, len(path), FQ_SIDE
+            frame = self.make_room(<uint32_t>n)
+            memcpy(<char*>frame + sizeof(fq_result), data, n)
+        else:
+            frame = self.make_room(<uint32_t>n)
+            memcpy(<char*>frame + sizeof(fq_result), data, n)
+        frame.kind, frame.flags, frame.outcome, frame.commands = kind, flags, outcome, commands
+        frame.entry = self.frame.entry if self.frame != NULL else 0xFFFFFFFF
+        frame.number = self.number
+        self.publish(frame)
+        return 0
+
+    cdef bytes spill(self, const char* data, size_t n):
+        # A payload too large for the ring: the engine reads the file and removes it.
+        path = f"{self.side_prefix}.r{self.index}.{self.number}.{self.side_count}"
+        self.side_count += 1
+        with open(path, "wb") as file:
+            file.write(data[:n])
+        return _os.fsencode(path)
+
+    def outcome(self, uint32_t outcome, uint32_t commands, bytes data not None):
+        """Report how the current task ended (ACK, REJECT, REQUEUE) and end it.
+
+        `data`: for ACK and REJECT, `commands` RESP commands for the result store; for REQUEUE the message to push back.
+        May block while the result ring is full.
+        """
+        self.send(FQ_OUTCOME, outcome, commands, <char*>data, len(data))
+        self.leave()
+        self.tell()
+
+    def store(self, uint32_t commands, bytes data not None):
+        """Send RESP commands to the result store in the middle of a task."""
+        self.send(FQ_STORE, 0, commands, <char*>data, len(data))
+        self.tell()
+
+    def payload(self):
+        """The current frame's payload: the envelope as claimed (for a verdict: its length, the verdict, the envelope)."""
+        cdef char* data = <char*>self.frame + sizeof(fq_frame)
+        if self.frame.flags & FQ_SIDE:
+            with open(_os.fsdecode(data[: self.frame.payload_len]), "rb") as file:
+                return file.read()
+        return data[: self.frame.payload_len]
+
+    def soft_limit_hits(self):
+        """Whether the soft time limit that the engine signalled is meant for the task that runs now."""
+        return self.slot.started_ns != 0 and load64(&self.slot.soft_target) == self.number + 1
+
+    def count_executed(self):
+        self.slot.executed += 1
+
+    @property
+    def kind(self):
+        return self.frame.kind
+
+    @property
+    def flags(self):
+        return self.frame.flags
+
+    @property
+    def task(self):
+        """Index into the program's task table; NO_TASK if the engine did not know the name."""
+        return self.frame.task
+
+    @property
+    def expires(self):
+        return self.frame.expires
+
+    @property
+    def limits(self):
+        """(soft, hard) seconds, 0.0 for none."""
+        return self.frame.soft_s, self.frame.hard_s
+
+    @property
+    def stopping(self):
+        return load32(&self.slot.command) != 0
