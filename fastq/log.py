@@ -1,0 +1,126 @@
+"""Write the log as Celery's users know it: its two formats, its levels, its colours.
+
+The engine sets this up for itself. In the nursery and in children the application's own logging decides (Celery's
+`setup_logging` signals, `worker_log_format`, ...); of this module they need only the process names.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from logging.handlers import WatchedFileHandler
+from typing import TextIO
+
+#: Celery's `worker_log_format` and `worker_task_log_format`.
+WORKER_FORMAT = "[%(asctime)s: %(levelname)s/%(processName)s] %(message)s"
+TASK_FORMAT = "[%(asctime)s: %(levelname)s/%(processName)s] %(task_name)s[%(task_id)s]: %(message)s"
+
+MAIN_NAME = "MainProcess"
+
+LEVELS = {
+    "DEBUG": logging.DEBUG,
+    "INFO": logging.INFO,
+    "WARNING": logging.WARNING,
+    "WARN": logging.WARNING,
+    "ERROR": logging.ERROR,
+    "CRITICAL": logging.CRITICAL,
+    "FATAL": logging.CRITICAL,
+}
+
+#: ANSI codes: blue, yellow, red, magenta, as Celery. INFO stays plain.
+_COLOURS = {
+    logging.DEBUG: "\033[1;34m",
+    logging.WARNING: "\033[1;33m",
+    logging.ERROR: "\033[1;31m",
+    logging.CRITICAL: "\033[1;35m",
+}
+_RESET = "\033[0m"
+
+
+def child_name(number: int) -> str:
+    """The process name of the child in slot `number`, counted from 1."""
+    return f"ForkPoolWorker-{number}"
+
+
+def name_process(name: str) -> None:
+    """Make `name` this process's `processName` in log records."""
+    # Records ask multiprocessing, once anybody has imported it; billiard has a name of its own and sees to it itself.
+    from multiprocessing import process
+
+    process.current_process().name = name
+
+
+def level_number(level: str | int) -> int:
+    """The number of a level given as a name in any case, or as a number. Raises ValueError."""
+    if isinstance(level, int):
+        return level
+    text = level.strip()
+    if text.isdigit():
+        return int(text)
+    try:
+        return LEVELS[text.upper()]
+    except KeyError:
+        raise ValueError(f"no log level is called {level!r}; there are {', '.join(LEVELS)}, and numbers") from None
+
+
+def setup(
+    level: str | int,
+    *,
+    logfile: str | None = None,
+    format: str | None = None,  # noqa: A002  the name that logging itself uses
+    color: bool | None = None,
+    stream: TextIO | None = None,
+) -> logging.Handler:
+    """Send every record of `level` and above to `logfile`, else to stderr. Calling it again replaces the handler.
+
+    `color=None` colours when stderr is a terminal. A log file is opened again after it was rotated. Raises OSError if
+    the file cannot be opened.
+    """
+    handler = _handler(logfile, stream)
+    handler.setFormatter(Formatter(format or WORKER_FORMAT, color=_wants_color(color, handler)))
+    root = logging.getLogger()
+    _remove_ours(root)
+    root.addHandler(handler)
+    root.setLevel(level_number(level))
+    return handler
+
+
+class Formatter(logging.Formatter):
+    """Format a record, in the colour of its level. A task's format finds `???` where no task is known, as Celery's."""
+
+    def __init__(self, format: str, *, color: bool = False) -> None:  # noqa: A002
+        super().__init__(format, defaults={"task_name": "???", "task_id": "???"})
+        self.color = color
+
+    def format(self, record: logging.LogRecord) -> str:
+        text = super().format(record)
+        code = _COLOURS.get(record.levelno) if self.color else None
+        return f"{code}{text}{_RESET}" if code else text
+
+
+class _StreamHandler(logging.StreamHandler[TextIO]):
+    """Ours by class, so that a second set-up finds the handler of the first, and leaves those of others alone."""
+
+
+class _FileHandler(WatchedFileHandler):
+    """Likewise, for a file."""
+
+
+def _handler(logfile: str | None, stream: TextIO | None) -> logging.Handler:
+    if logfile:
+        return _FileHandler(logfile, encoding="utf-8")
+    return _StreamHandler(stream or sys.__stderr__ or sys.stderr)
+
+
+def _wants_color(color: bool | None, handler: logging.Handler) -> bool:
+    if color is False or not isinstance(handler, _StreamHandler):
+        return False
+    isatty = getattr(handler.stream, "isatty", None)
+    return bool(isatty and isatty())
+
+
+def _remove_ours(root: logging.Logger) -> None:
+    for handler in list(root.handlers):
+        if isinstance(handler, (_StreamHandler, _FileHandler)):
+            root.removeHandler(handler)
+            handler.close()
