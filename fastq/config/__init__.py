@@ -1,0 +1,1 @@
+"""Settings: what there is, what was chosen, and where it came from."""

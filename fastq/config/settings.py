@@ -1,0 +1,516 @@
+"""Every setting of a worker, declared once: type, default, unit, meaning, flags, environment, Celery's name.
+
+The fields of `WorkerOptions` carry their declaration. The command line, the reports at start and the mapping to an
+application's own settings are made from `SETTINGS`; nothing about an option is written down a second time.
+"""
+
+from __future__ import annotations
+
+import typing
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any
+
+import msgspec
+
+from fastq.config import values
+
+GLOBAL = "Global Options"
+WORKER = "Worker Options"
+POOL = "Pool Options"
+QUEUES = "Queue Options"
+FEATURES = "Features"
+BEAT = "Embedded Beat Options"
+DAEMON = "Daemonization Options"
+
+
+class Setting(msgspec.Struct, frozen=True, kw_only=True):
+    """One setting. Its name and type are those of the field of `WorkerOptions` that carries it."""
+
+    flags: tuple[str, ...]
+    group: str
+    #: One sentence, for --help and the reference.
+    doc: str
+    #: Turns the text of the command line or of a variable into the value; None for a switch.
+    read: Callable[[str], Any] | None = None
+    unit: str = ""
+    #: The application's setting that decides when the option is not given.
+    celery: str = ""
+    #: The variable, after FASTQ_WORKER_ and CELERY_WORKER_ (or FASTQ_ and CELERY_); empty: the name in capitals.
+    variable: str = ""
+    #: Celery's older names of the variable, without prefix. They win over CELERY_…, as in Celery.
+    bare_variables: tuple[str, ...] = ()
+    #: Why it is accepted and has no effect yet. Empty for what works.
+    not_yet: str = ""
+    #: Values that ask for what happens anyway, and so need no remark.
+    harmless: tuple[Any, ...] = ()
+
+
+def declare(*flags: str, group: str, doc: str, **facts: Any) -> Setting:
+    return Setting(flags=flags, group=group, doc=doc, **facts)
+
+
+_NEEDS_BEAT = "there is no embedded beat; run `celery beat` beside the worker"
+_NEEDS_DETACH = "it belongs to --detach, which has no effect yet either"
+_NEEDS_GOSSIP = "fastq workers do not take part in gossip, mingle and heartbeats between workers"
+
+
+class WorkerOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """What the operator asked of this worker. None and () mean: not given, the application decides.
+
+    It travels to the nursery as MessagePack, so it holds plain values only.
+    """
+
+    # ------------------------------------------------------------------ global
+
+    app: Annotated[
+        str | None,
+        declare(
+            "-A",
+            "--app",
+            group=GLOBAL,
+            read=str,
+            bare_variables=("APP",),
+            doc="The application: module, module:attribute, or a package with `app`, `celery` or a module `celery`.",
+        ),
+    ] = None
+    broker: Annotated[
+        str | None,
+        declare(
+            "-b",
+            "--broker",
+            group=GLOBAL,
+            read=str,
+            celery="broker_url",
+            bare_variables=("BROKER_URL",),
+            doc="URL of the broker, instead of the application's.",
+        ),
+    ] = None
+    result_backend: Annotated[
+        str | None,
+        declare(
+            "--result-backend",
+            group=GLOBAL,
+            read=str,
+            celery="result_backend",
+            bare_variables=("RESULT_BACKEND",),
+            doc="URL of the result store, instead of the application's.",
+        ),
+    ] = None
+    loader: Annotated[
+        str | None,
+        declare("--loader", group=GLOBAL, read=str, bare_variables=("LOADER",), doc="Celery's loader class."),
+    ] = None
+    config: Annotated[
+        str | None,
+        declare(
+            "--config",
+            group=GLOBAL,
+            read=str,
+            bare_variables=("CONFIG_MODULE",),
+            doc="Module with the configuration, for Celery's default loader.",
+        ),
+    ] = None
+    workdir: Annotated[
+        str | None,
+        declare("--workdir", group=GLOBAL, read=str, doc="Change to this directory first."),
+    ] = None
+    no_color: Annotated[
+        bool,
+        declare(
+            "-C",
+            "--no-color",
+            group=GLOBAL,
+            bare_variables=("NO_COLOR",),
+            doc="No colours in the log and in the banner.",
+        ),
+    ] = False
+    quiet: Annotated[bool, declare("-q", "--quiet", group=GLOBAL, doc="No banner.")] = False
+    skip_checks: Annotated[
+        bool,
+        declare(
+            "--skip-checks", group=GLOBAL, bare_variables=("SKIP_CHECKS",), doc="Skip Django's system checks at start."
+        ),
+    ] = False
+
+    # ------------------------------------------------------------------ worker
+
+    hostname: Annotated[
+        str,
+        declare(
+            "-n",
+            "--hostname",
+            group=WORKER,
+            read=str,
+            doc="Name of this worker, such as w1@%h. %h is the host, %d its domain, %n its name without the domain.",
+        ),
+    ] = "celery@%h"
+    detach: Annotated[
+        bool,
+        declare(
+            "-D",
+            "--detach",
+            group=WORKER,
+            not_yet="the worker stays in the foreground; let systemd, a container or `nohup … &` keep it",
+            doc="Start the worker in the background.",
+        ),
+    ] = False
+    statedb: Annotated[
+        str | None,
+        declare(
+            "-S",
+            "--statedb",
+            group=WORKER,
+            read=str,
+            celery="worker_state_db",
+            not_yet="revoked tasks are not kept over restarts",
+            doc="File that keeps the ids of revoked tasks over restarts.",
+        ),
+    ] = None
+    loglevel: Annotated[
+        str,
+        declare(
+            "-l",
+            "--loglevel",
+            group=WORKER,
+            read=values.loglevel,
+            doc="Least level that is logged: DEBUG, INFO, WARNING, ERROR, CRITICAL, FATAL, or a number.",
+        ),
+    ] = "WARNING"
+    optimization: Annotated[
+        str,
+        declare(
+            "-O",
+            "--optimization",
+            group=WORKER,
+            read=values.optimization,
+            doc="`default`, or `fair`: deal a message only to a child that is free.",
+        ),
+    ] = "default"
+    prefetch_multiplier: Annotated[
+        int | None,
+        declare(
+            "--prefetch-multiplier",
+            group=WORKER,
+            read=values.prefetch,
+            unit="messages per child",
+            celery="worker_prefetch_multiplier",
+            doc="Messages held per child. 0, or not given: the application's setting.",
+        ),
+    ] = None
+    disable_prefetch: Annotated[
+        bool | None,
+        declare(
+            "--disable-prefetch",
+            group=WORKER,
+            celery="worker_disable_prefetch",
+            doc="Claim a message only when a child is free.",
+        ),
+    ] = None
+
+    # ------------------------------------------------------------------ pool
+
+    concurrency: Annotated[
+        int | str | None,
+        declare(
+            "-c",
+            "--concurrency",
+            group=POOL,
+            read=values.concurrency,
+            unit="children",
+            celery="worker_concurrency",
+            doc="Children that run tasks, or `auto`: what CPU affinity and the cgroup's quota allow. "
+            "Default: the number of CPUs.",
+        ),
+    ] = None
+    pool: Annotated[
+        str | None,
+        declare(
+            "-P",
+            "--pool",
+            group=POOL,
+            read=values.pool,
+            celery="worker_pool",
+            doc="`prefork`; `processes` is the same.",
+        ),
+    ] = None
+    task_events: Annotated[
+        bool | None,
+        declare(
+            "-E",
+            "--task-events",
+            "--events",
+            group=POOL,
+            celery="worker_send_task_events",
+            not_yet="this worker sends no events, so monitors do not see it",
+            doc="Send an event at each step of a task, for monitors.",
+        ),
+    ] = None
+    time_limit: Annotated[
+        float | None,
+        declare(
+            "--time-limit",
+            group=POOL,
+            read=values.seconds,
+            unit="seconds",
+            celery="task_time_limit",
+            doc="Kill a task that runs longer.",
+        ),
+    ] = None
+    soft_time_limit: Annotated[
+        float | None,
+        declare(
+            "--soft-time-limit",
+            group=POOL,
+            read=values.seconds,
+            unit="seconds",
+            celery="task_soft_time_limit",
+            doc="Raise SoftTimeLimitExceeded in a task that runs longer.",
+        ),
+    ] = None
+    max_tasks_per_child: Annotated[
+        int | None,
+        declare(
+            "--max-tasks-per-child",
+            group=POOL,
+            read=values.whole,
+            unit="tasks",
+            celery="worker_max_tasks_per_child",
+            doc="Replace a child after it ran so many tasks.",
+        ),
+    ] = None
+    max_memory_per_child: Annotated[
+        int | None,
+        declare(
+            "--max-memory-per-child",
+            group=POOL,
+            read=values.whole,
+            unit="KiB",
+            celery="worker_max_memory_per_child",
+            not_yet="children are not replaced by memory; --max-tasks-per-child is there",
+            doc="Replace a child whose peak memory is above this, after the task that it runs.",
+        ),
+    ] = None
+    pool_start_method: Annotated[
+        str | None,
+        declare(
+            "--pool-start-method",
+            group=POOL,
+            read=values.start_method,
+            celery="worker_pool_start_method",
+            not_yet="children are forked from a process that has no threads and no connections",
+            harmless=("fork",),
+            doc="`fork`, or `spawn`.",
+        ),
+    ] = None
+
+    # ------------------------------------------------------------------ queues
+
+    purge: Annotated[
+        bool,
+        declare(
+            "--purge", "--discard", group=QUEUES, doc="Delete all messages that wait on the worker's queues first."
+        ),
+    ] = False
+    queues: Annotated[
+        tuple[str, ...],
+        declare(
+            "-Q",
+            "--queues",
+            group=QUEUES,
+            read=values.comma_list,
+            doc="Queues to consume, with commas between. Default: all in `task_queues`, or `task_default_queue`.",
+        ),
+    ] = ()
+    exclude_queues: Annotated[
+        tuple[str, ...],
+        declare("-X", "--exclude-queues", group=QUEUES, read=values.comma_list, doc="Queues not to consume."),
+    ] = ()
+    include: Annotated[
+        tuple[str, ...],
+        declare("-I", "--include", group=QUEUES, read=values.comma_list, doc="More modules to import."),
+    ] = ()
+
+    # ------------------------------------------------------------------ features
+
+    without_gossip: Annotated[
+        bool,
+        declare(
+            "--without-gossip", group=FEATURES, not_yet=_NEEDS_GOSSIP, doc="Do not listen to other workers' events."
+        ),
+    ] = False
+    without_mingle: Annotated[
+        bool,
+        declare("--without-mingle", group=FEATURES, not_yet=_NEEDS_GOSSIP, doc="Do not greet other workers at start."),
+    ] = False
+    without_heartbeat: Annotated[
+        bool,
+        declare("--without-heartbeat", group=FEATURES, not_yet=_NEEDS_GOSSIP, doc="Send no heartbeat events."),
+    ] = False
+    heartbeat_interval: Annotated[
+        int | None,
+        declare(
+            "--heartbeat-interval",
+            group=FEATURES,
+            read=values.whole,
+            unit="seconds",
+            not_yet=_NEEDS_GOSSIP,
+            doc="Time between heartbeat events.",
+        ),
+    ] = None
+    autoscale: Annotated[
+        tuple[int, int] | None,
+        declare(
+            "--autoscale",
+            group=FEATURES,
+            read=values.autoscale,
+            unit="children",
+            not_yet="the number of children is that of --concurrency",
+            doc="Most and fewest children, such as 10,3.",
+        ),
+    ] = None
+
+    # ------------------------------------------------------------------ beat
+
+    beat: Annotated[
+        bool, declare("-B", "--beat", group=BEAT, not_yet=_NEEDS_BEAT, doc="Run the scheduler in this worker.")
+    ] = False
+    schedule: Annotated[
+        str | None,
+        declare(
+            "-s",
+            "--schedule-filename",
+            "--schedule",
+            group=BEAT,
+            read=str,
+            celery="beat_schedule_filename",
+            variable="SCHEDULE_FILENAME",
+            not_yet=_NEEDS_BEAT,
+            doc="File that keeps the scheduler's last times.",
+        ),
+    ] = None
+    scheduler: Annotated[
+        str | None,
+        declare(
+            "--scheduler",
+            group=BEAT,
+            read=str,
+            celery="beat_scheduler",
+            not_yet=_NEEDS_BEAT,
+            doc="The scheduler's class.",
+        ),
+    ] = None
+
+    # ------------------------------------------------------------------ daemon
+
+    logfile: Annotated[
+        str | None,
+        declare(
+            "-f",
+            "--logfile",
+            group=DAEMON,
+            read=str,
+            celery="worker_logfile",
+            doc="File for the log; default: stderr. %n, %h, %d as in --hostname, %i and %I the number of the child.",
+        ),
+    ] = None
+    pidfile: Annotated[
+        str | None,
+        declare(
+            "--pidfile",
+            group=DAEMON,
+            read=str,
+            celery="worker_pidfile",
+            doc="File for the process id. A live process in it means: do not start.",
+        ),
+    ] = None
+    uid: Annotated[
+        str | None,
+        declare(
+            "--uid",
+            group=DAEMON,
+            read=str,
+            celery="worker_uid",
+            not_yet="the worker keeps the user that started it; start it as the right one",
+            doc="User to change to.",
+        ),
+    ] = None
+    gid: Annotated[
+        str | None,
+        declare(
+            "--gid",
+            group=DAEMON,
+            read=str,
+            celery="worker_gid",
+            not_yet="the worker keeps the group that started it; start it as the right one",
+            doc="Group to change to.",
+        ),
+    ] = None
+    umask: Annotated[
+        str | None,
+        declare(
+            "--umask",
+            group=DAEMON,
+            read=str,
+            celery="worker_umask",
+            not_yet=_NEEDS_DETACH,
+            doc="Mask for the permissions of new files.",
+        ),
+    ] = None
+    executable: Annotated[
+        str | None,
+        declare(
+            "--executable",
+            group=DAEMON,
+            read=str,
+            celery="worker_executable",
+            not_yet=_NEEDS_DETACH,
+            doc="Python to run the worker with.",
+        ),
+    ] = None
+
+    # ------------------------------------------------------------------ made from the rest of the command line
+
+    #: Settings after `--`, by their new-style name; the values are text still (see `values.override`).
+    overrides: dict[str, str] = {}
+    #: Name of each option that was given, and where: `--concurrency`, `environment CELERY_WORKER_CONCURRENCY`.
+    given: dict[str, str] = {}
+
+
+def _declared() -> Mapping[str, Setting]:
+    """The declarations that the fields carry, in their order."""
+    hints = typing.get_type_hints(WorkerOptions, include_extras=True)
+    found = {name: getattr(hint, "__metadata__", ()) for name, hint in hints.items()}
+    return {name: facts[0] for name, facts in found.items() if facts and isinstance(facts[0], Setting)}
+
+
+#: Every setting by the name of its option.
+SETTINGS: Mapping[str, Setting] = _declared()
+
+#: What an option is when it is not given.
+DEFAULTS: Mapping[str, Any] = msgspec.structs.asdict(WorkerOptions())
+
+
+def is_global(setting: Setting) -> bool:
+    """True for what Celery takes before the sub-command; fastq takes it on either side."""
+    return setting.group == GLOBAL
+
+
+def is_switch(setting: Setting) -> bool:
+    return setting.read is None
+
+
+def variables(name: str) -> tuple[str, ...]:
+    """The environment variables of a setting, the first that is set wins: fastq's own, then Celery's in its order."""
+    setting = SETTINGS[name]
+    scope = "" if is_global(setting) else "WORKER_"
+    last = scope + (setting.variable or name.upper())
+    return (f"FASTQ_{last}", *setting.bare_variables, f"CELERY_{last}")
+
+
+def not_yet_effective(options: WorkerOptions) -> dict[str, str]:
+    """Flags that were given and do nothing yet, each with what is the case instead."""
+    return {
+        options.given[name]: setting.not_yet
+        for name, setting in SETTINGS.items()
+        if setting.not_yet and name in options.given and getattr(options, name) not in setting.harmless
+    }
