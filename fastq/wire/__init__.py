@@ -1,0 +1,1 @@
+"""What the bytes mean: no socket, no clock, no process."""
