@@ -1,0 +1,1 @@
+"""Ordinary Celery applications, run by whichever engine is under test."""
