@@ -1,0 +1,112 @@
+# Everything that is done with this repository, by one word each. `make` alone lists them.
+
+SHELL := /bin/bash
+.DELETE_ON_ERROR:
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+COMPILED := $(VENV)/.compiled
+CORE := $(wildcard fastq/_core.p* fastq/_core/*.px*)
+PYTEST := $(BIN)/python -m pytest
+# More for pytest: make test ARGS="tests/unit -x"
+ARGS ?=
+
+.PHONY: help venv demo test test-slow-path faults lint types format bench bench-micro debug-core sanitize-core clean
+
+help:
+	@echo "make demo            install, start a worker, send 100,000 tasks, show the figures beside Celery's"
+	@echo "make test            all tests but the long campaigns, with a Redis of their own"
+	@echo "make test-slow-path  the same without the compiled fast path (FASTQ_FAST=0)"
+	@echo "make faults          the long campaigns: processes killed and wires cut, again and again"
+	@echo "make lint            style, imports, spelling      make format     what ruff can mend by itself"
+	@echo "make types           mypy, strict"
+	@echo "make bench           side by side with Celery      make bench-micro  single parts of the hot path"
+	@echo "make debug-core      core tests on a build with assertions and bounds checks"
+	@echo "make sanitize-core   core tests on a build with address and undefined-behaviour sanitizers"
+	@echo "make clean           remove what was built, except $(VENV)"
+
+# ---------------------------------------------------------------------------- installation
+
+venv: $(INSTALLED) $(COMPILED)
+
+.venv: venv
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' \
+	  || { echo "fastq needs Python 3.10 or newer, $(PYTHON) is $$($(PYTHON) --version): make PYTHON=python3.12"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' \
+	  || { echo "$(PYTHON) cannot make virtual environments: apt-get install python3-venv"; exit 1; }
+	@test -e "$$($(PYTHON) -c 'import sysconfig; print(sysconfig.get_path("include"))')/Python.h" \
+	  || { echo "the headers of $(PYTHON) are missing, the core cannot be compiled: apt-get install python3-dev"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+# Again when the list of dependencies or the build has changed.
+$(INSTALLED): pyproject.toml setup.py | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev,celery,embedded]'
+	@touch $@
+
+# Again when the core has changed. The installation above has compiled it once.
+$(COMPILED): $(CORE) $(INSTALLED)
+	$(BIN)/python setup.py --quiet build_ext --inplace --force
+	@touch $@
+
+# ---------------------------------------------------------------------------- use
+
+demo: venv
+	$(BIN)/python -m bench.demo $(ARGS)
+
+bench: venv
+	$(BIN)/python -m bench $(ARGS)
+
+bench-micro: venv
+	$(BIN)/python -m bench.micro $(ARGS)
+
+# ---------------------------------------------------------------------------- checks
+
+test: venv
+	@mkdir -p build
+	$(PYTEST) --junitxml=build/tests.xml $(ARGS)
+
+test-slow-path: venv
+	@mkdir -p build
+	FASTQ_FAST=0 $(PYTEST) --junitxml=build/tests-slow-path.xml $(ARGS)
+
+faults: venv
+	$(PYTEST) tests/faults -m campaign --timeout 3600 $(ARGS)
+
+lint: venv
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/cython-lint fastq/_core.pyx fastq/_core
+	$(BIN)/lint-imports --no-cache
+	$(BIN)/codespell fastq tests bench examples docs *.md *.py Makefile
+
+format: venv
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+types: venv
+	$(BIN)/mypy
+
+# ---------------------------------------------------------------------------- other builds of the core
+
+# Both leave the ordinary build behind, whatever the tests said.
+ORDINARY := $(BIN)/python setup.py --quiet build_ext --inplace --force
+
+debug-core: venv
+	FASTQ_DEBUG=1 $(BIN)/python setup.py --quiet build_ext --inplace --force
+	@trap '$(ORDINARY)' EXIT; $(PYTEST) tests/core $(ARGS)
+
+# Python itself is not built for leak checks. The sanitizers' runtimes must be there before Python's allocator is.
+sanitize-core: venv
+	FASTQ_DEBUG=1 FASTQ_SANITIZE=address,undefined $(BIN)/python setup.py --quiet build_ext --inplace --force
+	@trap '$(ORDINARY)' EXIT; \
+	  LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" \
+	  ASAN_OPTIONS=detect_leaks=0 PYTHONMALLOC=malloc $(PYTEST) -p no:faulthandler tests/core $(ARGS)
+
+clean:
+	rm -rf build dist *.egg-info fastq/_core.*.so .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -f $(INSTALLED) $(COMPILED)
+	find fastq tests bench examples -name __pycache__ -type d -prune -exec rm -rf {} +

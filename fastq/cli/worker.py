@@ -1,0 +1,113 @@
+"""The command `fastq worker`: options, surroundings, then the engine."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import msgspec
+
+from fastq import log
+from fastq.cli import pidfile
+from fastq.cli.gather import flags_given, gather
+from fastq.cli.options import GroupedCommand, global_options, worker_options
+from fastq.config.nodename import file_name, node_name
+from fastq.config.settings import WorkerOptions, not_yet_effective
+from fastq.errors import OptionError
+
+logger = logging.getLogger(__name__)
+
+#: Options that Celery's own code in the nursery and in children reads from the environment, as `celery` passes them on.
+_EXPORTS = {
+    "broker": "CELERY_BROKER_URL",
+    "result_backend": "CELERY_RESULT_BACKEND",
+    "loader": "CELERY_LOADER",
+    "config": "CELERY_CONFIG_MODULE",
+}
+
+
+def _worker(ctx: click.Context, **_options: object) -> int:
+    options = gather(flags_given(ctx), overrides=ctx.args)
+    options = enter_workdir(options)
+    require_application(options)
+    export(options)
+    with held_pidfile(options):
+        start_log(options)
+        report_not_yet(options)
+        return start(options)
+
+
+command = GroupedCommand(
+    "worker",
+    params=[*worker_options(), *global_options()],
+    callback=click.pass_context(_worker),
+    # Settings such as worker.prefetch_multiplier=1 may stand at the end, with or without a -- before them.
+    context_settings={"allow_extra_args": True},
+    help="Start a worker. Settings may follow, as name=value: fastq -A proj worker -- worker.prefetch_multiplier=1",
+    epilog="Every option can also come from the environment: --time-limit from FASTQ_WORKER_TIME_LIMIT, else from "
+    "CELERY_WORKER_TIME_LIMIT. The command line wins.",
+)
+
+
+def start(options: WorkerOptions) -> int:
+    """Hand over to the engine. It is imported now, so that `--help` and mistakes cost nothing."""
+    from fastq.worker.main import run
+
+    return run(options)
+
+
+def enter_workdir(options: WorkerOptions) -> WorkerOptions:
+    """Change to --workdir, on which relative names of files and modules then depend."""
+    if options.workdir is None:
+        return options
+    try:
+        os.chdir(options.workdir)
+    except OSError as error:
+        reason = error.strerror or error
+        raise OptionError(f"{options.given['workdir']}: cannot change to {options.workdir!r}: {reason}") from error
+    return msgspec.structs.replace(options, workdir=os.getcwd())
+
+
+def require_application(options: WorkerOptions) -> None:
+    """Without -A, Celery has an application only where its default loader finds a configuration."""
+    configured = options.config or options.loader or os.environ.get("CELERY_CONFIG_MODULE")
+    if not (options.app or configured or os.environ.get("CELERY_LOADER") or Path("celeryconfig.py").exists()):
+        raise OptionError("no application: name it with -A module, or in FASTQ_APP")
+
+
+def export(options: WorkerOptions) -> None:
+    """Put into the environment what Celery reads from there."""
+    for name, variable in _EXPORTS.items():
+        value = getattr(options, name)
+        if value:
+            os.environ[variable] = value
+    if options.skip_checks:
+        os.environ["CELERY_SKIP_CHECKS"] = "true"
+
+
+@contextlib.contextmanager
+def held_pidfile(options: WorkerOptions) -> Iterator[None]:
+    """Own the pidfile, if there is one, as long as the engine runs."""
+    if options.pidfile is None:
+        yield
+        return
+    with pidfile.held(file_name(options.pidfile, node=node_name(options.hostname))):
+        yield
+
+
+def start_log(options: WorkerOptions) -> None:
+    logfile = options.logfile and file_name(options.logfile, node=node_name(options.hostname))
+    try:
+        log.setup(options.loglevel, logfile=logfile, color=False if options.no_color else None)
+    except OSError as error:
+        raise OptionError(f"{options.given['logfile']}: cannot open {logfile}: {error.strerror or error}") from error
+
+
+def report_not_yet(options: WorkerOptions) -> None:
+    """One line per option that was given and does nothing yet: silence would be a promise."""
+    for flag, instead in not_yet_effective(options).items():
+        logger.warning("option %s is accepted but not yet effective: %s", flag, instead)
