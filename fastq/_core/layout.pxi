@@ -12,7 +12,9 @@
 # tasks had been started, so that early acknowledged ones are not run twice.
 
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
-from libc.string cimport memchr, memcmp, memcpy, memset
+from libc.string cimport memchr, memcmp, memcpy, memmove, memset
+
+import os as _os
 
 cdef extern from *:
     """
@@ -144,6 +146,10 @@ READY = FQ_READY
 RETIRING = FQ_RETIRING
 
 NO_TASK = 0xFFFFFFFF
+
+
+#: False (FASTQ_FAST=0): the scan declines everything, and plain Python reads every message.
+cdef bint FAST = _os.environ.get("FASTQ_FAST", "1") != "0"
 
 
 cdef inline uint32_t _align8(uint32_t n) noexcept nogil:

@@ -1,1 +1,279 @@
-# resp: see below
+# Replies of Redis (RESP 2), read from where they were received.
+#
+# A reader holds what has been received and not been used. Replies come in pieces of any size: a reply is used as soon as
+# it is whole, and the elements of a claim's reply one by one, so that a large claim is dealt while it still arrives.
+
+cdef enum:
+    PART = -1           # the rest has not come yet
+
+cdef class Reader:
+    """Received bytes of one connection, and the claims that are expected on it, in order."""
+    cdef char* data
+    cdef size_t begin, end, room
+    cdef list errors
+    # the claim that is being read
+    cdef int64_t lines, elements
+    cdef uint32_t batch, moves
+    cdef bint reading, in_array, indexing
+    cdef list counts
+
+    def __cinit__(self):
+        self.errors, self.counts = [], []
+
+    def __dealloc__(self):
+        free(self.data)
+
+    def space(self, size_t least=65536):
+        """A writable view to receive into; `fed` says how much of it was filled."""
+        cdef size_t held = self.end - self.begin
+        cdef char* data
+        if self.begin and (held == 0 or self.room - self.end < least):
+            memmove(self.data, self.data + self.begin, held)
+            self.begin, self.end = 0, held
+        if self.room - self.end < least:
+            data = <char*>realloc(self.data, max(self.room * 2, held + least))
+            if data == NULL:
+                raise MemoryError()
+            self.data, self.room = data, max(self.room * 2, held + least)
+        elif held == 0 and self.room > (16 << 20):
+            data = <char*>realloc(self.data, 1 << 20)
+            if data != NULL:
+                self.data, self.room = data, 1 << 20
+        return <char[: self.room - self.end]>(self.data + self.end)
+
+    def fed(self, size_t n):
+        """`n` bytes of the last `space` were received."""
+        self.end += n
+
+    def feed(self, bytes data not None):
+        """Add received bytes (for tests, and connections that hand out bytes)."""
+        self.space(len(data))
+        memcpy(self.data + self.end, <char*>data, len(data))
+        self.end += len(data)
+
+    cdef int64_t line(self, const char** at) except? -2:
+        # The line at `at[0]`: sets `at[0]` behind it, returns its length without CR LF, or PART.
+        cdef const char* end = <const char*>memchr(at[0], 10, self.data + self.end - at[0])
+        if end == NULL:
+            return PART
+        n = end - at[0] - 1
+        if n < 1 or (end - 1)[0] != 13:
+            raise ValueError("a reply that is not RESP: " + repr(at[0][: min(<int64_t>n + 1, <int64_t>80)]))
+        at[0] = end + 1
+        return n
+
+    cdef int64_t number(self, const char* text, int64_t n) except? -2:
+        # The decimal number behind the type character.
+        cdef int64_t value = 0, i = 1
+        cdef bint minus = n > 1 and text[1] == 45
+        if minus:
+            i = 2
+        if i >= n or n - i > 18:
+            raise ValueError("a reply that is not RESP: " + repr(text[:n]))
+        while i < n:
+            if not 48 <= text[i] <= 57:
+                raise ValueError("a reply that is not RESP: " + repr(text[:n]))
+            value = value * 10 + (text[i] - 48)
+            i += 1
+        return -value if minus else value
+
+    cdef int64_t bulk(self, const char** data) except? -2:
+        # The bulk string that comes next: its length, -1 if it is null, PART - 2 = -3 if it is not whole. Uses it up.
+        cdef const char* at = self.data + self.begin
+        cdef const char* text = at
+        cdef int64_t n, size
+        if self.begin == self.end:
+            return -3
+        n = self.line(&at)
+        if n == PART:
+            return -3
+        if text[0] == 42 and self.number(text, n) == -1:        # a null array (a blocking command timed out)
+            self.begin = at - self.data
+            return -1
+        if text[0] == 45:
+            self.errors.append(text[1:n])
+            self.begin = at - self.data
+            return -1
+        if text[0] != 36:
+            raise ValueError("a bulk string was expected, got " + repr(text[:n]))
+        size = self.number(text, n)
+        if size < 0:
+            self.begin = at - self.data
+            return -1
+        if self.data + self.end - at < size + 2:
+            return -3
+        data[0] = at
+        self.begin = at + size + 2 - self.data
+        return size
+
+    cdef bint skip(self, const char** at) except -1:
+        # One reply of any kind; errors are noted. False: not whole (nothing is used, errors of it may be noted twice).
+        cdef const char* text = at[0]
+        cdef int64_t n, size, i
+        if text >= self.data + self.end:
+            return False
+        n = self.line(at)
+        if n == PART:
+            return False
+        if text[0] == 43 or text[0] == 58:
+            return True
+        if text[0] == 45:
+            self.errors.append(text[1:n])
+            return True
+        size = self.number(text, n)
+        if text[0] == 36:
+            if size < 0:
+                return True
+            if self.data + self.end - at[0] < size + 2:
+                return False
+            at[0] += size + 2
+            return True
+        if text[0] != 42:
+            raise ValueError("a reply that is not RESP: " + repr(text[:n]))
+        for i in range(size):
+            if not self.skip(at):
+                return False
+        return True
+
+    def skip_replies(self, int64_t n):
+        """Use up to `n` replies; returns how many are still to come. `take_errors` has what went wrong."""
+        cdef const char* at
+        while n:
+            at = self.data + self.begin
+            noted = len(self.errors)
+            if not self.skip(&at):
+                del self.errors[noted:]
+                break
+            self.begin = at - self.data
+            n -= 1
+        return n
+
+    def take_errors(self):
+        """Error replies since the last call, as bytes."""
+        errors, self.errors = self.errors, []
+        return errors
+
+    def value(self):
+        """The next reply as (True, object): int, bytes, None, list, or an Exception for an error; (False, None) if it is
+        not whole yet. For rare replies."""
+        cdef const char* at = self.data + self.begin
+        found = self.parse(&at)
+        if found is NotImplemented:
+            return False, None
+        self.begin = at - self.data
+        return True, found
+
+    cdef object parse(self, const char** at):
+        cdef const char* text = at[0]
+        cdef int64_t n, size, i
+        if text >= self.data + self.end:
+            return NotImplemented
+        n = self.line(at)
+        if n == PART:
+            return NotImplemented
+        if text[0] == 43:
+            return text[1:n]
+        if text[0] == 45:
+            return RuntimeError(text[1:n].decode("utf-8", "replace"))
+        size = self.number(text, n)
+        if text[0] == 58:
+            return size
+        if size < 0:
+            return None
+        if text[0] == 36:
+            if self.data + self.end - at[0] < size + 2:
+                return NotImplemented
+            at[0] += size + 2
+            return (at[0] - size - 2)[:size]
+        if text[0] != 42:
+            raise ValueError("a reply that is not RESP: " + repr(text[:n]))
+        found = []
+        for i in range(size):
+            item = self.parse(at)
+            if item is NotImplemented:
+                return NotImplemented
+            found.append(item)
+        return found
+
+    def expect_claim(self, uint32_t batch, uint32_t moves, uint32_t counts):
+        """The next reply is that of MULTI, SADD, `moves` x LMOVE, `counts` x LLEN, EXEC; its messages go to `batch`."""
+        if self.reading:
+            raise ValueError("the claim before has not been read")
+        self.batch, self.moves = batch, moves
+        self.lines, self.elements = 2 + moves + counts + 1, -1
+        self.reading, self.in_array, self.indexing, self.counts = True, False, True, []
+
+    def read_claim(self, Ledger ledger not None):
+        """Take messages out of the claim's reply, as far as it has come. Returns None if it is not whole yet, else the
+        queue lengths (a list of ints), or the error that the transaction ended with (bytes)."""
+        cdef const char* at
+        cdef int64_t n
+        if not self.reading:
+            raise ValueError("no claim is expected")
+        self.lines = self.skip_replies(self.lines - 1) + 1 if self.lines > 1 else 1
+        if self.lines > 1:
+            return None
+        if not self.in_array:
+            at = self.data + self.begin
+            if self.begin == self.end:
+                return None
+            text = at
+            n = self.line(&at)
+            if n == PART:
+                return None
+            self.begin = at - self.data
+            if text[0] == 45:
+                self.reading = False
+                self.errors.append(text[1:n])
+                return b"; ".join(self.take_errors())
+            self.elements = self.number(text, n)
+            if self.elements < 0:
+                self.reading = False
+                return b"the transaction was aborted"
+            self.in_array = True
+        try:
+            return self.read_elements(ledger)
+        finally:
+            ledger.publish()
+
+    cdef object read_elements(self, Ledger ledger):
+        # SADD's integer, the moved messages, the lengths.
+        cdef const char* data = NULL
+        cdef int64_t n
+        if self.indexing:
+            if self.skip_replies(1):
+                return None
+            self.indexing = False
+            self.elements -= 1
+        while self.moves:
+            n = self.bulk(&data)
+            if n == -3:
+                return None
+            if n >= 0:
+                ledger.take(self.batch, data, n)
+            self.moves -= 1
+            self.elements -= 1
+        while self.elements:
+            whole, count = self.value()
+            if not whole:
+                return None
+            self.counts.append(count)
+            self.elements -= 1
+        self.reading = False
+        return self.counts
+
+    def read_moved(self, Ledger ledger not None, uint32_t batch):
+        """The reply of BLMOVE: None if it is not whole yet, else whether it brought a message (now in `batch`)."""
+        cdef const char* data = NULL
+        cdef int64_t n = self.bulk(&data)
+        if n == -3:
+            return None
+        if n >= 0:
+            ledger.take(batch, data, n)
+            ledger.publish()
+        return n >= 0
+
+    @property
+    def buffered(self):
+        """Bytes received and not used."""
+        return self.end - self.begin

@@ -12,7 +12,6 @@
 # 5. The engine overwrites a frame only when the broker has confirmed what it settled (acked_head), not when the child
 #    is through with it (task_tail): a restorer must still find it.
 
-import os as _os
 
 cdef enum:
     SIDE_SHARE = 2      # A payload over 1/SIDE_SHARE of its ring goes to a side file.
