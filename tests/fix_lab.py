@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import gc
 import importlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -120,14 +119,14 @@ def close_app(app: Any) -> None:
     consumer = getattr(backend, "result_consumer", None)
     if consumer is not None:
         consumer.stop()
-    redis_client = backend.__dict__.get("client") if hasattr(backend, "__dict__") else None
+        consumer._pubsub = None  # results that outlive the client must not open a new connection to unsubscribe
+    redis_client = vars(backend).get("client")
     if redis_client is not None:
         redis_client.close()
         redis_client.connection_pool.disconnect()
     if app._pool is not None:
         app._pool.force_close_all()
     app.close()
-    gc.collect()
 
 
 def stored(lab: Lab, task_id: str) -> dict[str, Any]:
