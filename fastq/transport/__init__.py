@@ -1,0 +1,1 @@
+"""Reach brokers: addresses, connections, keys, claims. Knows nothing of tasks."""

@@ -1,0 +1,1 @@
+"""Redis as a broker: kombu's queues and bindings, and claims of our own."""
