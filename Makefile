@@ -74,7 +74,7 @@ test-slow-path: venv
 	FASTQ_FAST=0 $(PYTEST) --junitxml=build/tests-slow-path.xml $(ARGS)
 
 faults: venv
-	$(PYTEST) tests/faults -m campaign --timeout 3600 $(ARGS)
+	FASTQ_TEST_SLOW=1 $(PYTEST) tests/faults --timeout 3600 $(ARGS)
 
 lint: venv
 	$(BIN)/ruff check

@@ -26,6 +26,12 @@ def node_name(template: str | None, *, host: str | None = None) -> str:
     return _expand(full, name=this_host.partition(".")[0], host=this_host, child=0)
 
 
+def checked(template: str) -> str:
+    """The template itself, if it expands. Raises OptionError."""
+    node_name(template)
+    return template
+
+
 def file_name(template: str, *, node: str, child: int = 0) -> str:
     """The path for a template with %n %h %d, and with %i %I for the number of the child (0 is the main process).
 

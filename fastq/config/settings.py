@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import msgspec
 
-from fastq.config import values
+from fastq.config import nodename, values
 
 GLOBAL = "Global Options"
 WORKER = "Worker Options"
@@ -140,7 +140,7 @@ class WorkerOptions(msgspec.Struct, frozen=True, kw_only=True):
             "-n",
             "--hostname",
             group=WORKER,
-            read=str,
+            read=nodename.checked,
             doc="Name of this worker, such as w1@%h. %h is the host, %d its domain, %n its name without the domain.",
         ),
     ] = "celery@%h"
