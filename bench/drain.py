@@ -1,0 +1,141 @@
+"""Rows of throughput: a backlog waits, a worker of two children starts and works it off.
+
+The rate is taken between the first and the last execution, CPU time from the first look after the first execution to
+shortly after the last, divided by the tasks in between; so start-up is in neither (it has a row of its own).
+"""
+
+from __future__ import annotations
+
+import time
+
+import msgspec
+
+from bench.count import Count
+from bench.lab import Lab, lab
+from bench.line import Line, Sizes, share
+from bench.processes import CELERY, FASTQ, Engine, Roles, Worker
+from bench.proxy import delayed
+
+CHILDREN = 2
+
+#: Seconds between the last execution and the last look at CPU time, for results and acknowledgements on their way.
+SETTLE_S = 0.15
+
+#: Milliseconds there and back between worker and Redis in the row "far".
+FAR_MS = 2.0
+
+
+class Drain(msgspec.Struct, frozen=True, kw_only=True):
+    """One backlog, worked off."""
+
+    engine: str
+    task: str
+    count: Count
+    rate: float
+    wall_s: float
+    cpu_us: Roles
+
+
+def drain(engine: Engine, *, task: str, count: int, rtt_ms: float = 0.0) -> Drain:
+    """Work off a backlog of `count` tasks and check that each ran once."""
+    with lab() as place:
+        place.fill(task, count)
+        if not rtt_ms:
+            return _measure(place, place.worker(engine, children=CHILDREN), task=task, count=count)
+        with delayed(place.url, rtt_ms=rtt_ms) as url:
+            return _measure(place, place.worker(engine, children=CHILDREN, url=url), task=task, count=count)
+
+
+def _measure(place: Lab, worker: Worker, *, task: str, count: int) -> Drain:
+    began = time.monotonic()
+    with worker:
+        place.until_executed(1, worker=worker)
+        already, before = place.ledger.executed(), _cpu_s(place, worker)
+        place.until_executed(count, worker=worker)
+        wall_s = time.monotonic() - began
+        time.sleep(SETTLE_S)
+        used = _cpu_s(place, worker) - before
+    # Counted after the worker has stopped: only then is it certain that nothing is run twice.
+    found = place.ledger.count(count)
+    return Drain(
+        engine=worker.engine.name,
+        task=task,
+        count=found,
+        rate=found.rate,
+        wall_s=wall_s,
+        cpu_us=used.each(count - already, unit=1e-6),
+    )
+
+
+def _cpu_s(place: Lab, worker: Worker) -> Roles:
+    return msgspec.structs.replace(worker.cpu_s(), redis=place.redis_cpu_s())
+
+
+def _words(found: Drain) -> str:
+    honest = f", {found.count.lost} lost, {found.count.repeated} repeated"
+    return f"{found.rate:,.0f}/s of {found.count.wanted:,}{honest}"
+
+
+def _whole(*found: Drain) -> bool:
+    return all(not one.count.lost and not one.count.repeated for one in found)
+
+
+def _ratio(what: str, *, task: str, times: float, sizes: Sizes) -> tuple[Line, Drain]:
+    ours = drain(FASTQ, task=task, count=sizes.drain)
+    theirs = drain(CELERY, task=task, count=sizes.drain_celery)
+    ratio = share(ours.rate, theirs.rate)
+    line = Line(
+        what=what,
+        target=f"{times:g} × Celery",
+        fastq=f"**{ratio:.0f} ×**, {_words(ours)}",
+        celery=_words(theirs),
+        reached=ratio >= times and _whole(ours),
+        evidence={"ratio": ratio, "fastq": ours, "celery": theirs},
+    )
+    return line, ours
+
+
+def noop(sizes: Sizes) -> list[Line]:
+    """No-op tasks whose results are ignored."""
+    return [_ratio("no-op, results ignored", task="noop", times=60, sizes=sizes)[0]]
+
+
+def late(sizes: Sizes) -> list[Line]:
+    """Late acknowledgement, results stored."""
+    return [_ratio("`acks_late`, results stored", task="late", times=50, sizes=sizes)[0]]
+
+
+def stored(sizes: Sizes) -> list[Line]:
+    """No-op tasks whose results are stored, and what each role spends on one."""
+    line, ours = _ratio("no-op, results stored", task="stored", times=50, sizes=sizes)
+    theirs = line.evidence["celery"].cpu_us
+    limits = {"redis": 6.0, "engine": 4.0, "children": 8.0}
+    costs = [
+        Line(
+            what=f"CPU per task, results stored: {role}",
+            target=f"{limit:g} µs",
+            fastq=f"{getattr(ours.cpu_us, role):.1f} µs",
+            celery=f"{getattr(theirs, role):.0f} µs",
+            reached=getattr(ours.cpu_us, role) <= limit,
+        )
+        for role, limit in limits.items()
+    ]
+    return [line, *costs]
+
+
+def far(sizes: Sizes) -> list[Line]:
+    """The same with some distance between worker and Redis; the proxy's own CPU comes out of the same two cores."""
+    near = drain(FASTQ, task="stored", count=sizes.drain)
+    ours = drain(FASTQ, task="stored", count=sizes.drain, rtt_ms=FAR_MS)
+    theirs = drain(CELERY, task="stored", count=max(300, sizes.drain_celery // 10), rtt_ms=FAR_MS)
+    ratio = share(ours.rate, near.rate)
+    return [
+        Line(
+            what=f"results stored, {FAR_MS:g} ms to Redis (a proxy that shares the cores)",
+            target="80 % of the local rate",
+            fastq=f"**{ratio:.0%}**, {_words(ours)}",
+            celery=_words(theirs),
+            reached=ratio >= 0.8 and _whole(ours),
+            evidence={"near": near, "fastq": ours, "celery": theirs},
+        )
+    ]

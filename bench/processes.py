@@ -1,0 +1,200 @@
+"""Start a worker of either engine, know its processes by role, and leave none behind."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+
+import msgspec
+import psutil
+
+ROOT = Path(__file__).parent.parent
+
+#: Seconds a worker gets to stop in order before its processes are killed.
+STOP_S = 20.0
+
+#: What every figure of this folder is about, besides fastq's own defaults.
+CELERY_TUNING = ("-O", "fair", "--without-gossip", "--without-mingle", "--without-heartbeat")
+
+_PR_SET_PDEATHSIG = 1
+_libc = ctypes.CDLL(None)
+
+
+class Engine(msgspec.Struct, frozen=True, kw_only=True):
+    """A worker program and the options that make it fast."""
+
+    name: str
+    module: str
+    tuning: tuple[str, ...] = ()
+
+    def command(self, app: str, *, queue: str, children: int) -> list[str]:
+        """The command line of a worker of this engine."""
+        options = ["-Q", queue, "-c", str(children), "-l", "WARNING", "-n", f"bench-{self.name}@%h"]
+        return [sys.executable, "-m", self.module, "-A", app, "worker", *options, *self.tuning]
+
+
+FASTQ = Engine(name="fastq", module="fastq")
+CELERY = Engine(name="celery", module="celery", tuning=CELERY_TUNING)
+
+ENGINES = {engine.name: engine for engine in (FASTQ, CELERY)}
+
+
+def die_with_parent() -> None:
+    """Run between fork and exec: whoever kills the bench with -9 must not be left with its workers."""
+    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+class Roles(msgspec.Struct, frozen=True, kw_only=True):
+    """One number for each role; Celery has no nursery."""
+
+    engine: float = 0.0
+    nursery: float = 0.0
+    children: float = 0.0
+    redis: float = 0.0
+
+    @property
+    def total(self) -> float:
+        """All of them."""
+        return self.engine + self.nursery + self.children + self.redis
+
+    def __sub__(self, other: Roles) -> Roles:
+        return Roles(**{name: getattr(self, name) - getattr(other, name) for name in self.__struct_fields__})
+
+    def each(self, count: int, *, unit: float) -> Roles:
+        """Divide by a number of tasks and a unit."""
+        return Roles(**{name: getattr(self, name) / max(1, count) / unit for name in self.__struct_fields__})
+
+
+class Worker:
+    """A running worker: started with the block, stopped in order at its end, or killed if it will not."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        *,
+        app: str,
+        queue: str,
+        children: int,
+        environment: Mapping[str, str],
+        log: Path,
+        workdir: Path = ROOT,
+    ) -> None:
+        self.engine = engine
+        self._command = engine.command(app, queue=queue, children=children)
+        self._environment = {**os.environ, "PYTHONPATH": str(ROOT), **environment}
+        self._log = log
+        self._workdir = workdir
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Worker:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Start it; returns at once."""
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                self._command,
+                env=self._environment,
+                cwd=self._workdir,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,  # Ctrl-C is for the bench, which stops its workers in order
+                preexec_fn=die_with_parent,
+            )
+
+    @property
+    def main(self) -> psutil.Process:
+        """The process that was started: fastq's engine, Celery's main process."""
+        assert self._process is not None
+        return psutil.Process(self._process.pid)
+
+    def check(self) -> None:
+        """Raise RuntimeError, with the end of its log, if the worker has ended."""
+        if self._process is not None and self._process.poll() is not None:
+            tail = self._log.read_text(errors="replace")[-2000:]
+            raise RuntimeError(f"{self.engine.name} worker ended with {self._process.returncode}:\n{tail}")
+
+    def processes(self) -> dict[str, list[psutil.Process]]:
+        """Its processes by role."""
+        first = self.main.children()
+        if self.engine.name != "fastq":
+            return {"engine": [self.main], "nursery": [], "children": first}
+        return {"engine": [self.main], "nursery": first, "children": [two for one in first for two in one.children()]}
+
+    def cpu_s(self) -> Roles:
+        """CPU seconds used so far by each role. The server's are not known here."""
+        return Roles(**{role: sum(map(_cpu_s, processes)) for role, processes in self.processes().items()})
+
+    def stop(self) -> None:
+        """TERM, time to finish, then KILL for whatever of its processes is left. May be called twice."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        family = _family(process.pid)
+        with contextlib.suppress(ProcessLookupError):
+            process.terminate()
+        try:
+            process.wait(STOP_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        for left in family:
+            with contextlib.suppress(psutil.Error):
+                left.kill()
+
+
+def _family(pid: int) -> list[psutil.Process]:
+    try:
+        return psutil.Process(pid).children(recursive=True)
+    except psutil.Error:
+        return []
+
+
+def _cpu_s(process: psutil.Process) -> float:
+    """CPU seconds of one process, from the scheduler's nanoseconds where the kernel shows them."""
+    try:
+        return sum(int(path.read_text().split()[0]) for path in _threads(process.pid)) / 1e9
+    except (OSError, ValueError, IndexError):
+        return _cpu_s_by_ticks(process)
+
+
+def _threads(pid: int) -> Iterator[Path]:
+    found = list(Path(f"/proc/{pid}/task").glob("*/schedstat"))
+    if not found:
+        raise OSError(f"no schedstat of {pid}")
+    return iter(found)
+
+
+def _cpu_s_by_ticks(process: psutil.Process) -> float:
+    try:
+        times = process.cpu_times()
+    except psutil.Error:
+        return 0.0
+    return float(times.user + times.system)
+
+
+def wait_for(condition: object, *, within_s: float, worker: Worker | None = None, every_s: float = 0.01) -> None:
+    """Wait until `condition()` is true. Raises TimeoutError, or what the worker's death raises."""
+    deadline = time.monotonic() + within_s
+    assert callable(condition)
+    while not condition():
+        if worker is not None:
+            worker.check()
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"{condition} did not come true within {within_s:g} s")
+        time.sleep(every_s)
