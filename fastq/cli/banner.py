@@ -5,17 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-import msgspec
-
+import fastq
 from fastq import log
 from fastq.config.settings import WorkerOptions, not_yet_effective
-from fastq.config.sources import choose
+from fastq.program import ProgramInfo, QueueInfo, TaskInfo
 
 #: The password of a URL, between the user's name and the host.
 _PASSWORD = re.compile(r"(?P<before>\w://[^/@:?#]*:)[^@/?#]+(?P<after>@)")
 
 _HEAD = """\
-{node} fastq {version} ({celery})
+{node} fastq {version} ({runner})
 
 {platform} {started}
 
@@ -23,46 +22,30 @@ _HEAD = """\
 .> app:         {app}
 .> transport:   {transport}
 .> results:     {results}
-.> concurrency: {concurrency}
+.> concurrency: {concurrency} (prefork, children forked by a nursery)
 .> task events: {events}
 .> prefetch:    {prefetch}
-.> claims:      {claims}
+.> claims:      leased for {lease_s:g} s at a time; a dead worker's go back to their queues after that
 """
 
 
-class Queue(msgspec.Struct, frozen=True, kw_only=True):
-    """A queue that is consumed, as the application binds it."""
-
-    name: str
-    exchange: str
-    exchange_type: str = "direct"
-    routing_key: str
-
-
-class Facts(msgspec.Struct, frozen=True, kw_only=True):
-    """What is known once the application is loaded. Times and places come from outside: the banner itself is pure."""
-
-    version: str
-    #: Celery's version; empty without Celery.
-    celery: str = ""
-    node: str
-    app: str
-    loader: str = ""
-    transport: str
-    results: str = ""
-    concurrency: int
-    prefetch_multiplier: int = 0
-    lease_s: float
-    task_events: bool = False
-    queues: Sequence[Queue] = ()
-    tasks: Sequence[str] = ()
-    platform: str
-    started: str
-
-
-def banner(options: WorkerOptions, facts: Facts) -> str:
-    """The whole text, without colours. Passwords in URLs are masked."""
-    parts = [_head(facts), _not_yet(options), _queues(facts.queues), _tasks(options, facts.tasks)]
+def banner(options: WorkerOptions, program: ProgramInfo, *, platform: str, started: str, lease_s: float) -> str:
+    """The whole text, without colours. Passwords in URLs are masked. Pure: time and place come from the caller."""
+    head = _HEAD.format(
+        node=program.node,
+        version=fastq.__version__,
+        runner=f"celery {program.version}" if program.version else "native",
+        platform=platform,
+        started=started,
+        app=f"{program.app_name} ({program.loader})" if program.loader else program.app_name,
+        transport=masked(program.broker_shown),
+        results=masked(program.results.shown) or "disabled",
+        concurrency=program.concurrency,
+        events="ON" if program.task_events else "OFF",
+        prefetch=_prefetch(program),
+        lease_s=lease_s,
+    )
+    parts = [head, _not_yet(options), _queues(program.queues), _tasks(program)]
     return "\n".join(part for part in parts if part)
 
 
@@ -71,25 +54,11 @@ def masked(url: str) -> str:
     return _PASSWORD.sub(r"\g<before>**\g<after>", url)
 
 
-def _head(facts: Facts) -> str:
-    return _HEAD.format(
-        node=facts.node,
-        version=facts.version,
-        celery=f"celery {facts.celery}" if facts.celery else "native",
-        platform=facts.platform,
-        started=facts.started,
-        app=f"{facts.app} ({facts.loader})" if facts.loader else facts.app,
-        transport=masked(facts.transport),
-        results=masked(facts.results) or "disabled",
-        concurrency=f"{facts.concurrency} (prefork, children forked by a nursery)",
-        events="ON" if facts.task_events else "OFF",
-        prefetch=_prefetch(facts.prefetch_multiplier),
-        claims=f"leased for {facts.lease_s:g} s at a time; a dead worker's go back to their queues after that",
-    )
-
-
-def _prefetch(multiplier: int) -> str:
-    return f"{multiplier} for each child" if multiplier else "auto"
+def _prefetch(program: ProgramInfo) -> str:
+    """How far ahead of its children this worker claims."""
+    if program.disable_prefetch:
+        return "off: a message is claimed when a child is free"
+    return f"auto (worker_prefetch_multiplier {program.prefetch_multiplier or 'unlimited'})"
 
 
 def _not_yet(options: WorkerOptions) -> str:
@@ -98,7 +67,7 @@ def _not_yet(options: WorkerOptions) -> str:
     return f"[not yet effective]\n.> {flags}\n" if flags else ""
 
 
-def _queues(queues: Sequence[Queue]) -> str:
+def _queues(queues: Sequence[QueueInfo]) -> str:
     lines = [
         f".> {queue.name:<16} exchange={queue.exchange}({queue.exchange_type}) key={queue.routing_key}"
         for queue in sorted(queues, key=lambda queue: queue.name)
@@ -106,10 +75,13 @@ def _queues(queues: Sequence[Queue]) -> str:
     return "\n".join(["[queues]", *lines, ""])
 
 
-def _tasks(options: WorkerOptions, tasks: Sequence[str]) -> str:
+def _tasks(program: ProgramInfo) -> str:
     """The application's tasks from INFO down, Celery's own also at DEBUG."""
-    level = log.level_number(choose(options, "loglevel").value)
-    if level > log.LEVELS["INFO"]:
+    if program.loglevel > log.LEVELS["INFO"]:
         return ""
-    own = [name for name in sorted(tasks) if level <= log.LEVELS["DEBUG"] or not name.startswith("celery.")]
-    return "\n".join(["[tasks]", *(f"  . {name}" for name in own), ""])
+    names = [task.name for task in program.tasks if _is_shown(task, level=program.loglevel)]
+    return "\n".join(["[tasks]", *(f"  . {name}" for name in sorted(names)), ""])
+
+
+def _is_shown(task: TaskInfo, *, level: int) -> bool:
+    return level <= log.LEVELS["DEBUG"] or not task.name.startswith("celery.")

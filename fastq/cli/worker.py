@@ -5,19 +5,23 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import platform
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import click
 import msgspec
 
-from fastq import log
+from fastq import clock, log
 from fastq.cli import pidfile
+from fastq.cli.banner import banner
 from fastq.cli.gather import flags_given, gather
 from fastq.cli.options import GroupedCommand, global_options, worker_options
 from fastq.config.nodename import file_name, node_name
 from fastq.config.settings import WorkerOptions, not_yet_effective
 from fastq.errors import OptionError
+from fastq.program import ProgramInfo
 
 logger = logging.getLogger(__name__)
 
@@ -58,6 +62,15 @@ def start(options: WorkerOptions) -> int:
     from fastq.worker.main import run
 
     return run(options)
+
+
+def announce(options: WorkerOptions, program: ProgramInfo, *, lease_s: float) -> None:
+    """Print the banner, unless --quiet: the engine calls this when the application is loaded."""
+    if options.quiet:
+        return
+    started = clock.local_now().replace(microsecond=0, tzinfo=None)
+    text = banner(options, program, platform=platform.platform(), started=str(started), lease_s=lease_s)
+    print(f"\n{text}", file=sys.__stdout__, flush=True)
 
 
 def enter_workdir(options: WorkerOptions) -> WorkerOptions:
