@@ -47,9 +47,10 @@ $(INSTALLED): pyproject.toml setup.py | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev,celery,embedded]'
 	@touch $@
 
-# Again when the core has changed. The installation above has compiled it once.
-$(COMPILED): $(CORE) $(INSTALLED)
-	$(BIN)/python setup.py --quiet build_ext --inplace --force
+# Again when the core has changed, unless the installation has just compiled it.
+$(COMPILED): $(CORE) | $(INSTALLED)
+	@case "$$(ls -t fastq/_core.*.so $(CORE) 2>/dev/null | head -1)" in *.so) ;; \
+	  *) echo "compiling the core"; $(BIN)/python setup.py --quiet build_ext --inplace --force ;; esac
 	@touch $@
 
 # ---------------------------------------------------------------------------- use
