@@ -63,7 +63,7 @@ def main() -> int:
         return 130
     print(report.markdown(lines, about=about, sizes=chosen.sizes))
     print(f"\nRaw figures: {report.keep(lines, about=about, sizes=chosen.sizes)}", file=sys.stderr)
-    return 1 if any("reason" in line.evidence for line in lines) else 0
+    return 1 if any("reason" in line.evidence or line.lost or line.repeated for line in lines) else 0
 
 
 if __name__ == "__main__":

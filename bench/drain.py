@@ -76,8 +76,8 @@ def _words(found: Drain) -> str:
     return f"{found.rate:,.0f}/s of {found.count.wanted:,}{honest}"
 
 
-def _whole(*found: Drain) -> bool:
-    return all(not one.count.lost and not one.count.repeated for one in found)
+def _whole(found: Drain) -> bool:
+    return not found.count.lost and not found.count.repeated
 
 
 def _ratio(what: str, *, task: str, times: float, sizes: Sizes) -> tuple[Line, Drain]:
@@ -90,6 +90,8 @@ def _ratio(what: str, *, task: str, times: float, sizes: Sizes) -> tuple[Line, D
         fastq=f"**{ratio:.0f} ×**, {_words(ours)}",
         celery=_words(theirs),
         reached=ratio >= times and _whole(ours),
+        lost=ours.count.lost,
+        repeated=ours.count.repeated,
         evidence={"ratio": ratio, "fastq": ours, "celery": theirs},
     )
     return line, ours
@@ -136,6 +138,8 @@ def far(sizes: Sizes) -> list[Line]:
             fastq=f"**{ratio:.0%}**, {_words(ours)}",
             celery=_words(theirs),
             reached=ratio >= 0.8 and _whole(ours),
+            lost=ours.count.lost,
+            repeated=ours.count.repeated,
             evidence={"near": near, "fastq": ours, "celery": theirs},
         )
     ]

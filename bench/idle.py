@@ -53,8 +53,8 @@ def _idle(place: Lab, worker: Worker, *, idle_s: float) -> tuple[Roles, int]:
     commands = place.redis_commands()
     time.sleep(idle_s)
     after = msgspec.structs.replace(worker.cpu_s(), redis=place.redis_cpu_s())
-    # Our own four looks are among the commands.
-    return (after - before).each(1, unit=idle_s), place.redis_commands() - commands - 4
+    # Our own two looks at the end are among the commands.
+    return (after - before).each(1, unit=idle_s), place.redis_commands() - commands - 2
 
 
 def _wake(place: Lab, worker: Worker, *, wakes: int) -> list[float]:

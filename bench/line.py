@@ -47,6 +47,9 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
     fastq: str
     celery: str
     reached: bool | None = None
+    #: Tasks of ours that ran never, and executions too many: either makes the whole bench fail.
+    lost: int = 0
+    repeated: int = 0
     evidence: dict[str, Any] = {}
 
 

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 
@@ -188,10 +188,11 @@ def _cpu_s_by_ticks(process: psutil.Process) -> float:
     return float(times.user + times.system)
 
 
-def wait_for(condition: object, *, within_s: float, worker: Worker | None = None, every_s: float = 0.01) -> None:
-    """Wait until `condition()` is true. Raises TimeoutError, or what the worker's death raises."""
+def wait_for(
+    condition: Callable[[], object], *, within_s: float, worker: Worker | None = None, every_s: float = 0.01
+) -> None:
+    """Wait until `condition()` holds. Raises TimeoutError, or what the worker's death raises."""
     deadline = time.monotonic() + within_s
-    assert callable(condition)
     while not condition():
         if worker is not None:
             worker.check()
