@@ -32,7 +32,7 @@ class TaskTable:
         app = Celery("tests", set_as_current=False, **broker)
         app.conf.update(settings)
         for function, options in self.rows:
-            app.task(**options)(function)
+            app.task(shared=False, **options)(function)
         app.finalize()
         return app
 

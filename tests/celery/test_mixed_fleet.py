@@ -1,0 +1,60 @@
+"""A stock worker and ours on the same queue, a stock producer, stock results."""
+
+from __future__ import annotations
+
+import pytest
+from celery import chord, group
+
+from tests.eventually import eventually
+from tests.fix_lab import RESULT_S, Lab
+
+
+@pytest.fixture(scope="module")
+def lab(module_lab: Lab) -> Lab:
+    """Two workers on one queue: the engine under test and celery."""
+    module_lab.worker(concurrency=2)
+    module_lab.worker(engine="celery", concurrency=2)
+    return module_lab
+
+
+def test_every_task_runs_exactly_once(lab: Lab) -> None:
+    tokens = [f"mixed-{number}" for number in range(400)]
+    results = [lab.send("mark", token) for token in tokens]
+    assert [result.get(timeout=60) for result in results] == tokens
+    counts = lab.ledger.counts("ran")
+    assert all(counts[token] == 1 for token in tokens)
+
+
+def test_both_workers_get_work(lab: Lab) -> None:
+    """While one holds its child at a gate the other goes on."""
+    held = [lab.send("hold", f"gate-{number}") for number in range(4)]
+    eventually(lambda: len(lab.ledger.tokens("start")) == 4, within_s=20)
+    pids = {lab.ledger.pid_of("start", f"gate-{number}") for number in range(4)}
+    for number in range(4):
+        lab.ledger.open_gate(f"gate-{number}")
+    for result in held:
+        result.get(timeout=RESULT_S)
+    for worker in lab.workers:
+        assert len(pids & set(worker.children)) == 2
+
+
+def test_chords_count_across_both(lab: Lab) -> None:
+    add, xsum = lab.task("add"), lab.task("xsum")
+    sent = [chord([add.s(n, n) for n in range(12)], xsum.s())() for _ in range(10)]
+    assert [result.get(timeout=30) for result in sent] == [132] * 10
+
+
+def test_chains_and_retries_cross_over(lab: Lab) -> None:
+    add = lab.task("add")
+    chains = [(add.s(n, 1) | add.s(1) | add.s(1))() for n in range(30)]
+    assert [result.get(timeout=30) for result in chains] == [n + 3 for n in range(30)]
+    retries = group(lab.task("retry").s(2) for _ in range(10))()
+    assert retries.get(timeout=30) == [2] * 10
+
+
+def test_late_acknowledged_tasks_run_once(lab: Lab) -> None:
+    tokens = [f"late-{number}" for number in range(200)]
+    group(lab.task("mark_late").s(token) for token in tokens)().get(timeout=60)
+    counts = lab.ledger.counts("ran")
+    assert all(counts[token] == 1 for token in tokens)
+    eventually(lab.idle)
