@@ -153,6 +153,10 @@ class Endpoint:
         pool = ConnectionPool(connection_class=_connection_class(address), **arguments, **_where(address))
         return redis.Redis.from_pool(pool)
 
+    def explain(self, error: BaseException) -> FastqError:
+        """Tell an exception of a `client()` as one of ours."""
+        return explain(error, address=self.addresses[self._turn])
+
     # One address
 
     def _open_one(self, address: Address, timeout_s: float, client_name: str) -> OpenConnection:
