@@ -1,0 +1,87 @@
+"""The life of a child: get ready, run frames until there is a reason to leave, say goodbye."""
+
+from __future__ import annotations
+
+import logging
+import os
+from typing import NoReturn
+
+from fastq._core import TASK, ChildPort, Segment
+from fastq.child.goodbye import EXIT_BUG, EXIT_RECYCLE, say_goodbye
+from fastq.program import Program, Worker
+
+logger = logging.getLogger(__name__)
+
+#: What `work` found: nothing for Python to do, a started frame that is Python's, a request to leave.
+NOTHING, FRAME, LEAVE = 0, 1, 2
+
+
+def main(
+    program: Program, *, segment: Segment, slot: int, eventfd: int, side_prefix: str, max_tasks: int | None
+) -> NoReturn:
+    """Run as the child of `slot`; never returns."""
+    code = EXIT_BUG
+    try:
+        port = ChildPort(segment, slot, eventfd, side_prefix)
+        program.child_init(port, number=slot + 1)
+        worker = program.runner() or PlainRunner(port)
+        port.ready(os.getpid())
+        code = run(program, port, worker, max_tasks=max_tasks)
+    except SystemExit as leaving:
+        code = exit_code(leaving)
+    except BaseException:
+        # Whatever this is, the process must not run on into the nursery's code.
+        logger.critical("a child of fastq ends over an error of its own", exc_info=True)
+    finally:
+        say_goodbye(program, code=code)
+
+
+def run(program: Program, port: ChildPort, worker: Worker, *, max_tasks: int | None) -> int:
+    """Run frames; the exit code when there is a reason to leave."""
+    while True:
+        found = worker.work()
+        if found == FRAME:
+            run_frame(program, port, worker)
+        elif found == LEAVE:
+            return 0
+        if max_tasks and worker.executed >= max_tasks:
+            # The engine deals what was not started to others.
+            port.retire()
+            return EXIT_RECYCLE
+
+
+def run_frame(program: Program, port: ChildPort, worker: Worker) -> None:
+    """Let the program carry out the started frame. Only tasks count as executed."""
+    is_task = port.kind == TASK
+    try:
+        program.run(port)
+    finally:
+        if is_task:
+            worker.count()
+
+
+class PlainRunner:
+    """The plain-Python twin of `fastq._core.Runner`: leaves every frame to Python."""
+
+    def __init__(self, port: ChildPort) -> None:
+        self.port = port
+        self.executed = 0
+
+    def count(self) -> None:
+        """One more task has been executed."""
+        self.executed += 1
+        self.port.count_executed()
+
+    def work(self) -> int:
+        """Wait for a frame and start it."""
+        found = self.port.wait()
+        if found != FRAME:
+            return found
+        return FRAME if self.port.start() else NOTHING
+
+
+def exit_code(leaving: SystemExit) -> int:
+    """The exit code that the interpreter would make of it."""
+    if leaving.code is None:
+        return 0
+    return leaving.code & 0xFF if isinstance(leaving.code, int) else 1

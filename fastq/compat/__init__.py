@@ -1,0 +1,1 @@
+"""Applications of other task queues, behind the port of `fastq.program`."""

@@ -1,0 +1,1 @@
+"""Run an existing Celery application: found, set up, forked and executed as Celery does it."""

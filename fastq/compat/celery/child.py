@@ -1,0 +1,137 @@
+"""Be one of Celery's pool processes: its names, signals, initializer and destructor, and the execution of frames."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from typing import Any
+
+from celery.app import trace as celery_trace
+from celery.concurrency import prefork
+from celery.exceptions import SoftTimeLimitExceeded
+
+from fastq.compat.celery.execute import Executor
+from fastq.compat.celery.notify import consumer_stand_in
+from fastq.compat.celery.receive import Receiver
+from fastq.compat.celery.results import ResultRing, goes_through_ring
+from fastq.compat.celery.verdict import Judge
+from fastq.program import Door, Worker
+
+
+class Child:
+    """What a forked process needs to run the tasks of one application."""
+
+    def __init__(self, app: Any, *, worker: Any, number: int, port: Door, names: list[str]) -> None:
+        self.app, self.number, self.port, self.names = app, number, port, names
+        self.hostname = worker.hostname
+        self.rings: list[ResultRing] = []
+        #: True while a soft time limit may interrupt what runs.
+        self.interruptible = False
+        receiver = Receiver(app, hostname=self.hostname, sender=consumer_stand_in(worker))
+        self.executor = Executor(app, receiver=receiver)
+        self.judge_ = Judge(app, receiver=receiver)
+
+    # ------------------------------------------------------------------------ beginning and end
+
+    def start(self) -> None:
+        """Do what billiard and Celery do in a new pool process, in their order."""
+        _become_process(self.number)
+        _initialize(self.app, self.hostname)
+        self._set_signals()
+        self.rings = [ring for backend in _backends(self.app) if (ring := self._ring(backend)) is not None]
+
+    def _set_signals(self) -> None:
+        from billiard.common import reset_signals
+
+        # SIGTERM and its kin end the process by SystemExit, so that `finally` blocks of the task run.
+        reset_signals(full=True)
+        signal.signal(signal.SIGUSR1, self._on_soft_limit)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    def _on_soft_limit(self, signum: int, frame: Any) -> None:
+        if self.interruptible and self.port.soft_limit_hits():
+            raise SoftTimeLimitExceeded()
+
+    def _ring(self, backend: Any) -> ResultRing | None:
+        if not goes_through_ring(backend):
+            return None
+        ring = ResultRing(backend, store=self.port.store)
+        ring.install()
+        return ring
+
+    def stop(self, code: int) -> None:
+        """Send worker_process_shutdown, by whatever stands in for Celery's destructor by now."""
+        prefork.process_destructor(os.getpid(), code)
+
+    # ------------------------------------------------------------------------ frames
+
+    def runner(self) -> Worker | None:
+        """No compiled runner yet."""
+        return None
+
+    def execute(self, port: Door) -> None:
+        """Run the task of the current frame."""
+        self._open(True)
+        self.interruptible = True
+        try:
+            self.executor.run(port)
+        finally:
+            self.interruptible = False
+            self._open(False)
+
+    def judge(self, port: Door) -> None:
+        """Carry out the verdict of the current frame."""
+        self._open(True)
+        try:
+            self.judge_.run(port)
+        finally:
+            self._open(False)
+
+    def _open(self, is_open: bool) -> None:
+        for ring in self.rings:
+            ring.open = is_open
+
+
+def _backends(app: Any) -> list[Any]:
+    """The result stores that the application's tasks use in this thread, each once."""
+    found = {id(backend): backend for backend in (app.backend, *(task.backend for task in app.tasks.values()))}
+    return list(found.values())
+
+
+def _become_process(number: int) -> None:
+    """Be the process object that logging and Celery ask for names and numbers."""
+    from multiprocessing import util
+
+    from billiard import process
+    from billiard.common import clear_terminate_handler_fired
+
+    clear_terminate_handler_fired()
+    current = process.Process(name=f"ForkPoolWorker-{number}")
+    current.index = number - 1
+    current.daemon = True
+    process._set_current_process(current)
+    sys.stdin = open(os.devnull)  # noqa: SIM115  for the rest of the process's life
+    util._finalizer_registry.clear()  # type: ignore[attr-defined]
+    util._run_after_forkers()  # type: ignore[attr-defined]
+
+
+def _initialize(app: Any, hostname: str) -> None:
+    """Run the pool initializer, looked up as an attribute: agents replace it. Tracers are built at first use.
+
+    Celery builds the tracers of all tasks before it sends worker_process_init. Agents that are set up in a receiver of
+    that signal replace `build_tracer` too late for those, so they are built afterwards, and only for tasks that run.
+    """
+    build = celery_trace.build_tracer
+    initializing = True
+
+    def build_later(*args: Any, **kwargs: Any) -> Any:
+        return None if initializing else build(*args, **kwargs)
+
+    celery_trace.build_tracer = build_later
+    try:
+        prefork.process_initializer(app, hostname)
+    finally:
+        initializing = False
+        if celery_trace.build_tracer is build_later:
+            celery_trace.build_tracer = build

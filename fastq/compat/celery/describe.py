@@ -1,0 +1,224 @@
+"""Tell the engine what an application is: queues, tasks, limits, addresses, as plain values."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from fastq.compat.celery.results import goes_through_ring
+from fastq.compat.celery.worker import warnings_about
+from fastq.program import ProgramInfo, QueueInfo, ResultInfo, TaskInfo
+
+
+def describe(app: Any, worker: Any) -> ProgramInfo:
+    """Everything the engine may know."""
+    return ProgramInfo(
+        app_name=f"{app.main or '__main__'}:{id(app):#x}",
+        loader=_loader(app),
+        node=str(worker.hostname),
+        version=_version(),
+        queues=queues(app),
+        tasks=tasks(app, worker),
+        results=results(app),
+        warnings=warnings_about(app, worker),
+        task_events=bool(worker.task_events),
+        concurrency=int(worker.concurrency),
+        **_broker(app),
+        **_limits(app, worker),
+        **_logging(worker, app),
+    )
+
+
+def _version() -> str:
+    from celery import VERSION_BANNER
+
+    return str(VERSION_BANNER)
+
+
+def _loader(app: Any) -> str:
+    from celery.loaders.app import AppLoader
+    from celery.utils.imports import qualname
+
+    if isinstance(app.loader, AppLoader):
+        return ""
+    name = str(qualname(app.loader))
+    return name.removeprefix("celery.loaders.")
+
+
+def queues(app: Any) -> list[QueueInfo]:
+    """The queues to consume, after -Q and -X."""
+    return [
+        QueueInfo(
+            name=queue.name,
+            exchange=queue.exchange.name if queue.exchange else "",
+            exchange_type=queue.exchange.type if queue.exchange else "direct",
+            routing_key=queue.routing_key or "",
+        )
+        for queue in app.amqp.queues.consume_from.values()
+    ]
+
+
+def tasks(app: Any, worker: Any) -> list[TaskInfo]:
+    """All registered tasks; the order is their numbering."""
+    return [_task(app.tasks[name], worker) for name in sorted(app.tasks)]
+
+
+def _task(task: Any, worker: Any) -> TaskInfo:
+    return TaskInfo(
+        name=str(task.name),
+        acks_late=bool(task.acks_late),
+        ignore_result=bool(task.ignore_result),
+        # A task's own limit, then the one of the whole pool, as Celery's pool decides.
+        soft_time_limit=_seconds(task.soft_time_limit or worker.soft_time_limit),
+        time_limit=_seconds(task.time_limit or worker.time_limit),
+        rate_limit=None if task.rate_limit is None else str(task.rate_limit),
+        send_events=bool(task.send_events),
+    )
+
+
+def _seconds(value: Any) -> float | None:
+    return float(value) if value else None
+
+
+# ---------------------------------------------------------------------------- addresses
+
+
+def _broker(app: Any) -> dict[str, Any]:
+    conf = app.conf
+    connection = app.connection_for_read()
+    retry = bool(conf.broker_connection_retry)
+    at_start = conf.broker_connection_retry_on_startup
+    return {
+        "broker_urls": _urls(app, connection),
+        "broker_shown": connection.as_uri(),
+        "broker_failover_strategy": _strategy(conf.broker_failover_strategy),
+        "transport_options": plain(connection.transport_options or {}),
+        "broker_use_ssl": _ssl(conf.broker_use_ssl),
+        "broker_connection_retry": retry,
+        "broker_connection_retry_on_startup": retry if at_start is None else bool(at_start),
+        "broker_connection_max_retries": conf.broker_connection_max_retries or None,
+        "broker_connection_timeout_s": conf.broker_connection_timeout,
+    }
+
+
+#: Old settings that change single parts of the broker's URL.
+_PARTS = ("broker_host", "broker_port", "broker_user", "broker_password", "broker_vhost", "broker_transport")
+
+
+def _urls(app: Any, connection: Any) -> list[str]:
+    # `alt` holds the URLs of a list (or of one with semicolons) as they were given, passwords and queries included.
+    if connection.alt:
+        return [str(url) for url in connection.alt]
+    url = app.conf.broker_read_url
+    if isinstance(url, str) and "://" in url and not any(app.conf.get(part) for part in _PARTS):
+        return [url]
+    return [str(connection.as_uri(include_password=True))]
+
+
+def _strategy(value: Any) -> str:
+    return value if isinstance(value, str) else "round-robin"
+
+
+def _ssl(value: Any) -> dict[str, Any] | bool | None:
+    if not value:
+        return None
+    return plain(dict(value)) if isinstance(value, dict) else True
+
+
+def results(app: Any) -> ResultInfo:
+    """Where results go, and whether they may go through the engine."""
+    from celery.backends.base import DisabledBackend
+
+    backend = app.backend
+    if isinstance(backend, DisabledBackend):
+        return ResultInfo(kind="disabled", shown=backend.as_uri())
+    if not goes_through_ring(backend):
+        return ResultInfo(kind="other", shown=backend.as_uri())
+    return ResultInfo(
+        kind="redis",
+        url=backend.as_uri(include_password=True) or "",
+        shown=backend.as_uri(),
+        options=_connection_options(backend),
+        transport_options=plain(backend._transport_options),
+    )
+
+
+#: Of a backend's connection parameters, those that the URL does not say and MessagePack can.
+_OPTIONS = (
+    "host",
+    "port",
+    "db",
+    "username",
+    "password",
+    "path",
+    "hosts",
+    "socket_timeout",
+    "socket_connect_timeout",
+    "socket_keepalive",
+    "retry_on_timeout",
+    "health_check_interval",
+    "client_name",
+    "ssl_cert_reqs",
+    "ssl_ca_certs",
+    "ssl_certfile",
+    "ssl_keyfile",
+    "ssl_check_hostname",
+)
+
+
+def _connection_options(backend: Any) -> dict[str, Any]:
+    from redis.connection import SSLConnection
+
+    params = backend.connparams
+    found = {name: params[name] for name in _OPTIONS if params.get(name) is not None}
+    connection_class = params.get("connection_class")
+    if isinstance(connection_class, type) and issubclass(connection_class, SSLConnection):
+        found["ssl"] = True
+    result: dict[str, Any] = plain(found)
+    return result
+
+
+# ---------------------------------------------------------------------------- limits and logging
+
+
+def _limits(app: Any, worker: Any) -> dict[str, Any]:
+    conf = app.conf
+    return {
+        "prefetch_multiplier": int(worker.prefetch_multiplier or 0),
+        "disable_prefetch": bool(conf.get("worker_disable_prefetch")),
+        "disable_rate_limits": bool(worker.disable_rate_limits),
+        "eta_task_limit": conf.get("worker_eta_task_limit"),
+        "max_tasks_per_child": worker.max_tasks_per_child or None,
+        "max_memory_per_child_kib": worker.max_memory_per_child or None,
+        "soft_time_limit": _seconds(worker.soft_time_limit),
+        "time_limit": _seconds(worker.time_limit),
+        "soft_shutdown_timeout_s": float(conf.get("worker_soft_shutdown_timeout") or 0.0),
+        "soft_shutdown_on_idle": bool(conf.get("worker_enable_soft_shutdown_on_idle")),
+        "proc_alive_timeout_s": float(conf.get("worker_proc_alive_timeout") or 4.0),
+    }
+
+
+def _logging(worker: Any, app: Any) -> dict[str, Any]:
+    conf = app.conf
+    return {
+        "log_format": str(conf.worker_log_format),
+        "task_log_format": str(conf.worker_task_log_format),
+        "loglevel": int(worker.loglevel),
+        "logfile": worker.logfile,
+        "hijack_root_logger": bool(conf.worker_hijack_root_logger),
+        "custom_logging": bool(worker._custom_logging),
+        "redirect_stdouts": bool(worker.redirect_stdouts),
+        "redirect_stdouts_level": str(worker.redirect_stdouts_level),
+        "enable_utc": bool(conf.enable_utc),
+        "timezone": str(app.timezone),
+    }
+
+
+def plain(value: Any) -> Any:
+    """The value with everything that MessagePack has no word for as text; enumerations as their numbers."""
+    return msgspec.to_builtins(value, enc_hook=_text, str_keys=False, builtin_types=(bytes,))
+
+
+def _text(value: Any) -> Any:
+    return list(value) if isinstance(value, (set, frozenset, tuple)) else str(value)

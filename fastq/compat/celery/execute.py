@@ -1,0 +1,143 @@
+"""The full way to run a task: Celery's Request, Celery's tracer, and what Celery's main process does with the end.
+
+This way is open to every message. The fast way (`fast.py`) takes the plain ones and has to do the same.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from billiard.common import terminate_handler_fired
+from billiard.einfo import ExceptionInfo
+from celery import signals
+from celery.app import trace as celery_trace
+from celery.utils.log import get_logger
+
+from fastq import _core
+from fastq.compat.celery.receive import Received, Receiver, Refused
+from fastq.program import Door
+from fastq.wire.redelivery import mark_redelivered
+
+logger = get_logger("celery.worker.request")
+
+_OUTCOMES = {"ack": _core.ACK, "reject": _core.REJECT, "requeue": _core.REQUEUE}
+
+
+class Leave(SystemExit):
+    """The task asked this process to end with `code`; `decision` is what becomes of its message."""
+
+    def __init__(self, code: Any, decision: str | None) -> None:
+        super().__init__(code)
+        self.decision = decision
+
+
+class Executor:
+    """Carries out started frames, one at a time, in the main thread of a child."""
+
+    def __init__(self, app: Any, *, receiver: Receiver) -> None:
+        self.app, self.receiver = app, receiver
+
+    def run(self, port: Door) -> None:
+        """Run the task of the current frame and end the frame.
+
+        Raises Leave, with the frame ended, if the task asked the process to end. Any other SystemExit comes from a
+        handler that is ending this process: the frame stays unfinished, and the engine takes care of the task.
+        """
+        raw, late = port.payload(), bool(port.flags & _core.LATE)
+        try:
+            decision = self._carry_out(raw, late=late)
+        except Leave as leave:
+            settle(port, leave.decision, raw=raw, late=late)
+            raise
+        settle(port, decision, raw=raw, late=late)
+
+    def _carry_out(self, raw: bytes, *, late: bool) -> str | None:
+        try:
+            received = self.receiver.receive(raw)
+        except Refused as refused:
+            return refused.decision
+        if not self._is_over(received):
+            self.trace(received, late=late)
+        return received.message.decision
+
+    def _is_over(self, received: Received) -> bool:
+        request = received.request
+        if request.expires and request.revoked():
+            return True
+        if signals.task_received.receivers:
+            signals.task_received.send(sender=self.receiver.sender, request=request)
+        return False
+
+    def trace(self, received: Received, *, late: bool) -> None:
+        """Run it through the tracer, and let the request decide what becomes of the message."""
+        request = received.request
+        # The engine has acknowledged it already, as Celery's main process does on acceptance.
+        request.acknowledged = not late
+        try:
+            retval, info, runtime, text = self._call(received)
+        except (SystemExit, KeyboardInterrupt) as error:
+            if terminate_handler_fired():
+                # Our own handler is ending this process: the task is not over, and will count as lost.
+                raise
+            request.on_failure(ExceptionInfo())
+            code = error.code if isinstance(error, SystemExit) else 1
+            raise Leave(code, received.message.decision) from error
+        except MemoryError as error:
+            _fail(received, error)
+        except Exception:
+            request.on_failure(ExceptionInfo())
+        else:
+            conclude(received, retval=retval, info=info, runtime=runtime, text=text)
+
+    def _call(self, received: Received) -> Any:
+        request, task = received.request, received.task
+        fields = request.request_dict
+        fields.update(
+            {"args": received.args, "kwargs": received.kwargs, "hostname": request.hostname, "is_eager": False},
+            **received.embed or {},
+        )
+        return tracer(self.app, task, self.receiver.hostname)(request.id, received.args, received.kwargs, fields)
+
+
+def tracer(app: Any, task: Any, hostname: str) -> Any:
+    """The task's tracer, built at first use, by whatever stands in for `build_tracer` by then."""
+    if task.__trace__ is None:
+        task.__trace__ = celery_trace.build_tracer(task.name, task, app.loader, hostname, app=app)
+    return task.__trace__
+
+
+def conclude(received: Received, *, retval: Any, info: Any, runtime: Any, text: Any) -> None:
+    """What Celery's main process does when its child reports the end of a task."""
+    if info and isinstance(getattr(retval, "exception", None), MemoryError):
+        # Celery's main process ends over this one. The failure is stored and told already.
+        _acknowledge_failure(received)
+        return
+    received.request.on_success((1, retval, runtime) if info else (0, text, runtime))
+
+
+def _fail(received: Received, error: MemoryError) -> None:
+    request, einfo = received.request, ExceptionInfo()
+    logger.error("Task handler raised error: %r", error, exc_info=einfo.exc_info)
+    received.task.backend.mark_as_failure(
+        request.id, error, einfo.traceback, request=request._context, store_result=request.store_errors
+    )
+    _acknowledge_failure(received)
+
+
+def _acknowledge_failure(received: Received) -> None:
+    if not received.task.acks_late:
+        return
+    if received.task.acks_on_failure:
+        received.request.acknowledge()
+    else:
+        received.request.reject(requeue=False)
+
+
+def settle(port: Door, decision: str | None, *, raw: bytes, late: bool) -> None:
+    """End the current frame. An early acknowledged message is settled already, whatever was decided."""
+    if not late:
+        port.finish()
+        return
+    data = mark_redelivered(raw, None) if decision == "requeue" else b""
+    # A request that decides nothing would leave its message with a Celery worker until that one ends.
+    port.outcome(_OUTCOMES[decision or "ack"], 0, data)

@@ -1,0 +1,99 @@
+"""Find the Celery application that -A names, and say in one line what is wrong with it if there is none."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from typing import Any
+
+from fastq.config.settings import WorkerOptions
+from fastq.errors import ApplicationError
+
+
+def find(options: WorkerOptions) -> Any:
+    """The application object. Raises ApplicationError; its evidence holds the traceback as `details`."""
+    _prepare_path()
+    if not options.app:
+        return _default_application()
+    from celery.app.utils import find_app
+
+    try:
+        found = find_app(options.app)
+    except ModuleNotFoundError as error:
+        raise _missing_module(options.app, error) from error
+    except AttributeError as error:
+        raise _missing_attribute(options.app, error) from error
+    except (Exception, SystemExit) as error:
+        raise _failed(options.app, error) from error
+    return _checked(options.app, found)
+
+
+def _prepare_path() -> None:
+    # `celery -A` imports from the current directory before anything else.
+    here = os.getcwd()
+    sys.path[:] = [here, *(entry for entry in sys.path if entry not in ("", here))]
+
+
+def _default_application() -> Any:
+    from celery._state import get_current_app
+
+    try:
+        return get_current_app()
+    except Exception as error:
+        raise _failed("the default application", error) from error
+
+
+def _checked(name: str, found: Any) -> Any:
+    from celery import Celery
+    from celery.local import Proxy
+
+    app = found._get_current_object() if isinstance(found, Proxy) else found
+    if not isinstance(app, Celery):
+        raise ApplicationError(
+            f"-A {name}: this is no Celery application but {type(app).__name__}; name it as module:attribute"
+        )
+    return app
+
+
+def _missing_module(name: str, error: ModuleNotFoundError) -> ApplicationError:
+    module = name.partition(":")[0]
+    missing = error.name or ""
+    if module == missing or module.startswith(f"{missing}."):
+        return ApplicationError(
+            f"-A {name}: there is no module {missing!r} (looked from {os.getcwd()})", details=traceback.format_exc()
+        )
+    return _failed(name, error)
+
+
+def _missing_attribute(name: str, error: AttributeError) -> ApplicationError:
+    if _raised_in_user_code(error):
+        return _failed(name, error)
+    return ApplicationError(
+        f"-A {name}: no Celery application in it ({error}); name it as module:attribute",
+        details=traceback.format_exc(),
+    )
+
+
+def _raised_in_user_code(error: BaseException) -> bool:
+    frames = traceback.extract_tb(error.__traceback__)
+    ours = (f"{os.sep}celery{os.sep}app{os.sep}utils.py", f"{os.sep}kombu{os.sep}utils{os.sep}imports.py")
+    return bool(frames) and not frames[-1].filename.endswith(ours) and "importlib" not in frames[-1].filename
+
+
+def _failed(name: str, error: BaseException) -> ApplicationError:
+    return ApplicationError(
+        f"-A {name}: importing it failed: {last_line(error)}{_place(error)}", details=traceback.format_exc()
+    )
+
+
+def last_line(error: BaseException) -> str:
+    """The exception as the last line of a traceback, on one line."""
+    text = "".join(traceback.format_exception_only(type(error), error)).strip()
+    return " ".join(text.split())
+
+
+def _place(error: BaseException) -> str:
+    frames = traceback.extract_tb(error.__traceback__)
+    outside = [frame for frame in frames if "importlib" not in frame.filename]
+    return f" ({outside[-1].filename}:{outside[-1].lineno})" if outside else ""

@@ -1,0 +1,86 @@
+"""A Celery application behind the port of `fastq.program`."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from fastq import _core
+from fastq.compat.celery.find import find, last_line
+from fastq.config.settings import WorkerOptions
+from fastq.errors import ApplicationError, FastqError
+from fastq.program import Door, ProgramInfo, Worker
+
+
+class CeleryProgram:
+    """Loaded in the nursery, inherited by children."""
+
+    def __init__(self) -> None:
+        self.app: Any = None
+        self.worker: Any = None
+        self._child: Any = None
+        self._names: list[str] = []
+
+    def load(self, options: WorkerOptions) -> None:
+        """Import and set up. Raises ApplicationError or SettingError."""
+        from fastq.compat.celery.worker import set_up
+
+        self.app = find(options)
+        try:
+            self.worker = set_up(self.app, options)
+            self.app.finalize()
+        except FastqError:
+            raise
+        except Exception as error:
+            import traceback
+
+            raise ApplicationError(
+                f"setting the application up failed: {last_line(error)}", details=traceback.format_exc()
+            ) from error
+
+    def describe(self) -> ProgramInfo:
+        """What the engine may know. The order of its tasks is the numbering in frames."""
+        from fastq.compat.celery.describe import describe
+
+        info = describe(self.app, self.worker)
+        self._names = [task.name for task in info.tasks]
+        return info
+
+    def before_fork(self) -> None:
+        """Close what must not be shared between processes, and import what every child needs."""
+        import fastq.compat.celery.child  # noqa: F401  imported here, once, for all children
+        from fastq.compat.celery.forking import close_connections
+
+        close_connections(self.app)
+
+    def child_init(self, port: Door, *, number: int) -> None:
+        """Become the child `number`, counted from 1."""
+        from fastq.compat.celery.child import Child
+
+        self._child = Child(self.app, worker=self.worker, number=number, port=port, names=self._names)
+        self._child.start()
+
+    def runner(self) -> Worker | None:
+        """The compiled runner, unless FASTQ_FAST=0."""
+        if os.environ.get("FASTQ_FAST") == "0":
+            return None
+        runner: Worker | None = self._child.runner()
+        return runner
+
+    def run(self, port: Door) -> None:
+        """Carry out one started frame."""
+        child = self._child
+        if port.kind == _core.VERDICT:
+            child.judge(port)
+        else:
+            child.execute(port)
+
+    def child_exit(self, code: int) -> None:
+        """Send worker_process_shutdown."""
+        self._child.stop(code)
+
+    def notify(self, signal: str, arguments: dict[str, Any]) -> None:
+        """Send a main-process signal with the sender that Celery would use."""
+        from fastq.compat.celery.notify import notify
+
+        notify(self.worker, signal, arguments)

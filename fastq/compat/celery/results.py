@@ -1,0 +1,155 @@
+"""Send what Celery's Redis backend would store through the engine instead: as RESP commands in the result ring.
+
+Only what the tracer stores at the end of a task goes this way (SUCCESS, FAILURE, REVOKED), and only where nothing of
+Celery reads it back at once. A chord, an errback, a chain, a STARTED or RETRY state and whatever user code stores
+itself (`update_state`) use the backend's own connection, in the order in which they happen.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+#: Writes a state unless SUCCESS is stored already: Celery looks first, with a round trip of its own. The text compared
+#: is the beginning of every result that Celery encodes as JSON. ARGV: the result, its seconds to live (0: for ever).
+SCRIPT = b"""\
+local old = redis.call('GET', KEYS[1])
+if old and string.sub(old, 1, 20) == '{"status": "SUCCESS"' then return 0 end
+if ARGV[2] == '0' then redis.call('SET', KEYS[1], ARGV[1]) else redis.call('SETEX', KEYS[1], ARGV[2], ARGV[1]) end
+redis.call('PUBLISH', KEYS[1], ARGV[1])
+return 1"""
+
+#: What has to be Celery's own for results to go through the ring: storing is replaced, so nobody else may have.
+_METHODS = (
+    "mark_as_done",
+    "mark_as_failure",
+    "mark_as_revoked",
+    "store_result",
+    "encode_result",
+    "encode",
+    "_encode",
+    "prepare_value",
+    "prepare_exception",
+    "_ensure_retryable",
+    "_store_result",
+    "_get_result_meta",
+    "_get_task_meta_for",
+    "_set_with_state",
+    "get_key_for_task",
+    "_get_key_for",
+    "set",
+    "_set",
+    "ensure",
+)
+
+
+def goes_through_ring(backend: Any) -> bool:
+    """True for exactly Celery's Redis backends, with nothing patched that matters here."""
+    from celery.backends.redis import RedisBackend, SentinelBackend
+
+    cls = type(backend)
+    if cls not in (RedisBackend, SentinelBackend) or backend.connparams.get("credential_provider"):
+        return False
+    own = vars(backend)
+    return all(name not in own and _is_celerys(getattr(cls, name, None)) for name in _METHODS)
+
+
+def _is_celerys(function: Any) -> bool:
+    return str(getattr(function, "__module__", "")).startswith("celery.")
+
+
+class ResultRing:
+    """Stands in for the storing methods of one backend while a frame is carried out in the main thread."""
+
+    def __init__(self, backend: Any, *, store: Callable[[int, bytes], None]) -> None:
+        self.backend = backend
+        self.store = store
+        self.open = False
+        self._thread = threading.get_ident()
+        # A look first is spared only where SUCCESS can be recognised by its first bytes.
+        self._guards = backend.serializer == "json" and not backend.compression
+
+    def install(self) -> None:
+        """Put the three methods into the instance; the class stays as it is."""
+        for name in ("mark_as_done", "mark_as_failure", "mark_as_revoked"):
+            setattr(self.backend, name, getattr(self, name))
+
+    def mark_as_done(
+        self, task_id: str, result: Any, request: Any = None, store_result: bool = True, state: str = "SUCCESS"
+    ) -> Any:
+        if self._applies(request) and state == "SUCCESS":
+            if store_result and not request.ignore_result:
+                self._send(task_id, result, state, None, request)
+            return None
+        return type(self.backend).mark_as_done(self.backend, task_id, result, request, store_result, state)
+
+    def mark_as_failure(
+        self,
+        task_id: str,
+        exc: Any,
+        traceback: Any = None,
+        request: Any = None,
+        store_result: bool = True,
+        call_errbacks: bool = True,
+        state: str = "FAILURE",
+    ) -> Any:
+        if self._guards and self._applies(request) and not _continues(request, call_errbacks):
+            if store_result:
+                self._send(task_id, exc, state, traceback, request)
+            return None
+        return type(self.backend).mark_as_failure(
+            self.backend, task_id, exc, traceback, request, store_result, call_errbacks, state
+        )
+
+    def mark_as_revoked(
+        self, task_id: str, reason: str = "", request: Any = None, store_result: bool = True, state: str = "REVOKED"
+    ) -> Any:
+        from celery.exceptions import TaskRevokedError
+
+        if self._guards and self._applies(request):
+            if store_result:
+                self._send(task_id, TaskRevokedError(reason), state, None, request)
+            return None
+        return type(self.backend).mark_as_revoked(self.backend, task_id, reason, request, store_result, state)
+
+    def _applies(self, request: Any) -> bool:
+        return bool(self.open and request and not request.chord and threading.get_ident() == self._thread)
+
+    def _send(self, task_id: str, result: Any, state: str, traceback: Any, request: Any) -> None:
+        from kombu.utils.encoding import bytes_to_str
+
+        backend = self.backend
+        meta = backend._get_result_meta(
+            result=backend.encode_result(result, state), state=state, traceback=traceback, request=request
+        )
+        meta["task_id"] = bytes_to_str(task_id)
+        value = backend.encode(meta)
+        data = value.encode() if isinstance(value, str) else bytes(value)
+        if len(data) > backend._MAX_STR_VALUE_SIZE:
+            backend._store_result(task_id, result, state, traceback, request=request)
+            return
+        key = backend.get_key_for_task(task_id)
+        expires_s = backend.failure_expires if state == "FAILURE" else backend.expires
+        self.store(*(set_commands(key, data, expires_s) if state == "SUCCESS" else guarded(key, data, expires_s)))
+
+
+def set_commands(key: bytes, value: bytes, expires_s: int | None) -> tuple[int, bytes]:
+    """(2, the two commands) that Celery stores a result with."""
+    write = (b"SETEX", key, str(int(expires_s)).encode(), value) if expires_s else (b"SET", key, value)
+    return 2, command(*write) + command(b"PUBLISH", key, value)
+
+
+def guarded(key: bytes, value: bytes, expires_s: int | None) -> tuple[int, bytes]:
+    """(1, the command) that stores a state unless SUCCESS is there."""
+    return 1, command(b"EVAL", SCRIPT, b"1", key, value, str(int(expires_s or 0)).encode())
+
+
+def command(*words: bytes) -> bytes:
+    """One command in Redis' protocol."""
+    return b"".join([b"*%d\r\n" % len(words), *(b"$%d\r\n%b\r\n" % (len(word), word) for word in words)])
+
+
+def _continues(request: Any, call_errbacks: bool) -> bool:
+    # Others are told of the failure, and may look for it.
+    return bool(getattr(request, "chain", None) or (call_errbacks and getattr(request, "errbacks", None)))

@@ -1,0 +1,89 @@
+"""What Celery's main process does for a task that ended without its child: lost, too late, expired, revoked, unknown.
+
+The engine knows no result store and no application. It hands such a task to a living child, which speaks for it
+through Celery's own Request.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from billiard.einfo import ExceptionInfo
+from celery.exceptions import WorkerLostError
+from celery.utils.log import get_logger
+
+from fastq import _core
+from fastq.compat.celery.execute import settle
+from fastq.compat.celery.receive import Received, Receiver, Refused
+from fastq.program import Door, Verdict
+
+logger = get_logger("celery.worker.request")
+
+_decode = msgspec.msgpack.Decoder(Verdict).decode
+
+
+def split(payload: bytes) -> tuple[Verdict, bytes]:
+    """A verdict frame's payload: its length in four bytes, the verdict, the envelope."""
+    length = int.from_bytes(payload[:4], "little")
+    return _decode(payload[4 : 4 + length]), payload[4 + length :]
+
+
+def join(verdict: Verdict, envelope: bytes) -> bytes:
+    """The payload of a verdict frame."""
+    encoded = msgspec.msgpack.encode(verdict)
+    return len(encoded).to_bytes(4, "little") + encoded + envelope
+
+
+class Judge:
+    """Carries out verdict frames in the main thread of a child."""
+
+    def __init__(self, app: Any, *, receiver: Receiver) -> None:
+        self.app, self.receiver = app, receiver
+
+    def run(self, port: Door) -> None:
+        """Tell everybody who has to know, and end the frame."""
+        verdict, raw = split(port.payload())
+        late = bool(port.flags & _core.LATE)
+        try:
+            received = self.receiver.receive(raw)
+        except Refused as refused:
+            settle(port, refused.decision, raw=raw, late=late)
+            return
+        # What was acknowledged early is not acknowledged again; what never started still is to be.
+        received.request.acknowledged = not late
+        self._tell(received, verdict)
+        settle(port, received.message.decision, raw=raw, late=late)
+
+    def _tell(self, received: Received, verdict: Verdict) -> None:
+        request = received.request
+        if verdict.kind == "lost":
+            request.on_failure(_lost(verdict.reason))
+        elif verdict.kind == "timeout":
+            request.on_timeout(False, _shortest(verdict.limit_s))
+        elif verdict.kind == "terminated":
+            request._announce_revoked("terminated", True, verdict.reason or None, False)
+        elif verdict.kind in ("expired", "revoked"):
+            self._discard(request, verdict)
+        else:
+            # The engine could not read it, or did not know the task; this process can, and does.
+            logger.error("Refused message %s: %s", request.id, verdict.reason)
+            received.message.reject()
+
+    @staticmethod
+    def _discard(request: Any, verdict: Verdict) -> None:
+        expired = verdict.kind == "expired"
+        logger.info("Discarding revoked task: %s[%s]", request.name, request.id)
+        request._announce_revoked(verdict.kind, False, None, expired)
+
+
+def _lost(reason: str) -> Any:
+    try:
+        raise WorkerLostError(reason)
+    except WorkerLostError:
+        return ExceptionInfo()
+
+
+def _shortest(limit_s: float) -> float | int:
+    # Limits travel as floats; Celery shows a limit of 2 as 2, not 2.0.
+    return int(limit_s) if limit_s == int(limit_s) else limit_s

@@ -1,0 +1,150 @@
+"""Set an application up as `celery worker` does, with Celery's own worker class, and start nothing.
+
+`celery.apps.worker.Worker` decides the order in which settings, signals, imports and logging happen, and is what
+receivers get as `sender` and `instance`. So it is Celery's class that runs here, without its pool and its consumer.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+from fastq.compat.celery.find import last_line
+from fastq.config.nodename import node_name
+from fastq.config.settings import WorkerOptions
+from fastq.errors import SettingError
+
+#: Options that go to the worker class under their own names; None leaves the decision to the settings.
+_PASSED = (
+    "optimization",
+    "prefetch_multiplier",
+    "concurrency",
+    "task_events",
+    "time_limit",
+    "soft_time_limit",
+    "max_tasks_per_child",
+    "max_memory_per_child",
+    "pool_start_method",
+    "without_gossip",
+    "without_mingle",
+    "without_heartbeat",
+    "heartbeat_interval",
+    "autoscale",
+)
+
+
+def set_up(app: Any, options: WorkerOptions) -> Any:
+    """The worker object, after everything that Celery does before it connects. Raises SettingError."""
+    from celery.exceptions import ImproperlyConfigured, SecurityError
+
+    try:
+        _override_settings(app, options)
+        worker = _worker_class(app)(
+            hostname=node_name(options.hostname), pool_cls="prefork", **_arguments(app, options)
+        )
+        worker.on_start()
+    except (ImproperlyConfigured, SecurityError) as error:
+        raise SettingError(" ".join(str(error).split())) from error
+    return worker
+
+
+def _override_settings(app: Any, options: WorkerOptions) -> None:
+    app.conf.get("worker_concurrency")  # loads the configuration: overrides come after it
+    if options.disable_prefetch is not None:
+        app.conf.worker_disable_prefetch = options.disable_prefetch
+    if not options.overrides:
+        return
+    try:
+        app.config_from_cmdline([f"{name}={value}" for name, value in options.overrides.items()], namespace="worker")
+    except (KeyError, ValueError) as error:
+        raise SettingError(f"a setting after -- cannot be used: {last_line(error)}") from error
+
+
+def _arguments(app: Any, options: WorkerOptions) -> dict[str, Any]:
+    from celery.utils.log import mlevel
+
+    level = int(options.loglevel) if options.loglevel.isdigit() else mlevel(options.loglevel)
+    passed = {name: getattr(options, name) for name in _PASSED}
+    return passed | {
+        "prefetch_multiplier": options.prefetch_multiplier or None,
+        "concurrency": options.concurrency or None,
+        "loglevel": level,
+        "logfile": options.logfile or app.conf.get("worker_logfile"),
+        "queues": list(options.queues) or None,
+        "exclude_queues": list(options.exclude_queues) or None,
+        "include": list(options.include) or None,
+        "no_color": options.no_color or None,
+        # The engine owns pidfile, purge, banner and event loop.
+        "pidfile": None,
+        "purge": False,
+        "quiet": True,
+        "use_eventloop": False,
+    }
+
+
+def _worker_class(app: Any) -> Any:
+    from celery import bootsteps
+
+    class Blueprint(bootsteps.Blueprint):
+        """Of the application's own steps, those that only set something up; none of Celery's."""
+
+        name = "Worker"
+        default_steps: frozenset[Any] = frozenset()
+
+        def apply(self, parent: Any, **kwargs: Any) -> Any:
+            self.order = []
+            self.ignored: list[str] = []
+            for step in self.types:
+                if _only_sets_up(step):
+                    step(parent, **kwargs).include(parent)
+                else:
+                    self.ignored.append(str(step))
+            return self
+
+        def start(self, parent: Any) -> None:
+            """Nothing to start here."""
+
+    class Worker(app.Worker):  # type: ignore[misc]
+        """Celery's worker without a pool, a consumer and a hub."""
+
+        def install_platform_tweaks(self, worker: Any) -> None:
+            """The nursery owns its signals."""
+
+        def set_process_status(self, info: str) -> None:
+            """The nursery names itself."""
+
+    Worker.Blueprint = Blueprint
+    return Worker
+
+
+def _only_sets_up(step: Any) -> bool:
+    from celery import bootsteps
+
+    is_plain = isinstance(step, type) and not issubclass(step, bootsteps.StartStopStep)
+    return is_plain and not getattr(step, "requires", ())
+
+
+def warnings_about(app: Any, worker: Any) -> list[str]:
+    """What of this application does not take effect here, one line each."""
+    found = [f"the worker bootstep {name} is ignored: it needs Celery's own pool" for name in worker.blueprint.ignored]
+    found += [f"the consumer bootstep {step} is ignored: there is no Celery consumer" for step in _consumer_steps(app)]
+    found += _replaced_classes(app)
+    return found + [f"the application started the thread {name!r} before children are forked" for name in _threads()]
+
+
+def _consumer_steps(app: Any) -> list[str]:
+    return sorted(str(getattr(step, "name", step)) for step in app.steps["consumer"])
+
+
+def _replaced_classes(app: Any) -> list[str]:
+    conf, found = app.conf, []
+    if str(conf.worker_consumer) != "celery.worker.consumer:Consumer":
+        found.append(f"worker_consumer {conf.worker_consumer!r} is ignored: there is no Celery consumer")
+    if str(conf.worker_pool) not in ("prefork", "processes"):
+        found.append(f"worker_pool {conf.worker_pool!r} is ignored: tasks run in forked children")
+    strategies = {str(task.Strategy) for task in app.tasks.values()} - {"celery.worker.strategy:default"}
+    return found + [f"the task strategy {name} is ignored" for name in sorted(strategies)]
+
+
+def _threads() -> list[str]:
+    return [thread.name for thread in threading.enumerate() if thread is not threading.main_thread()]

@@ -1,0 +1,1 @@
+"""How the processes of one worker talk to each other."""

@@ -1,0 +1,218 @@
+"""The nursery: imports the application once, in one thread, and forks children from it. `python -m fastq.nursery FD`.
+
+It opens no connection, runs no task and decides nothing: it forks when the engine says so, reports who is gone, and
+sends the signals of Celery's main process. When the engine dies, it dies, and its children with it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import logging
+import mmap
+import os
+import select
+import signal
+import socket
+import sys
+import warnings
+from typing import NoReturn
+
+from fastq._core import Segment
+from fastq.child import main as child_main
+from fastq.child.goodbye import EXIT_BUG, forget_inherited_hooks
+from fastq.compat.celery.program import CeleryProgram
+from fastq.errors import FastqError, ProcessLost
+from fastq.ipc.link import Link
+from fastq.ipc.messages import Exited, Failed, Fork, Forked, Notify, Ready, Start, Stop, ToNursery
+
+logger = logging.getLogger(__name__)
+
+_PR_SET_PDEATHSIG = 1
+
+#: What a child reports as its status when it could not be forked: exit code 71, EX_OSERR.
+NOT_FORKED = 71 << 8
+
+
+class Nursery:
+    """One application, ready to be forked."""
+
+    def __init__(self, link: Link[ToNursery]) -> None:
+        self.link = link
+        self.program = CeleryProgram()
+        self.children: dict[int, int] = {}  # pid -> slot
+        self.segment: Segment | None = None
+        self.start: Start | None = None
+        self.max_tasks: int | None = None
+
+    # ------------------------------------------------------------------------ beginning
+
+    def begin(self, start: Start) -> bool:
+        """Load the application; False, with the engine told why, if that is impossible."""
+        self.start = start
+        try:
+            self.program.load(start.options)
+            info = self.program.describe()
+        except FastqError as error:
+            details = str(error.evidence.get("details", ""))
+            self.link.send(Failed(message=error.message, exit_code=error.exit_code, details=details))
+            return False
+        self.segment = attach(start.segment)
+        self.max_tasks = info.max_tasks_per_child
+        self.program.before_fork()
+        self._keep_memory_shared()
+        self.link.send(Ready(program=info))
+        return True
+
+    @staticmethod
+    def _keep_memory_shared() -> None:
+        # Objects that the collector never visits again keep their pages shared with all children.
+        gc.collect()
+        gc.freeze()
+
+    # ------------------------------------------------------------------------ loop
+
+    def serve(self) -> None:
+        """Answer the engine until it says stop or is gone."""
+        wake = self._watch_children()
+        poll = select.poll()
+        poll.register(self.link.fileno(), select.POLLIN)
+        poll.register(wake, select.POLLIN)
+        while True:
+            ready = {fd for fd, _event in poll.poll()}
+            if wake in ready:
+                os.read(wake, 4096)
+                self.reap()
+            if self.link.fileno() in ready and not self._obey():
+                return
+
+    def _watch_children(self) -> int:
+        # The handler does nothing: what matters is the byte that the interpreter writes into the pipe.
+        reader, writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        signal.signal(signal.SIGCHLD, lambda signum, frame: None)
+        signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+        self._wake_fds = (reader, writer)
+        return reader
+
+    def _obey(self) -> bool:
+        for message in self.link.receive():
+            if isinstance(message, Fork):
+                self.fork(message.slot)
+            elif isinstance(message, Notify):
+                self.program.notify(message.signal, message.arguments)
+            elif isinstance(message, Stop):
+                self.program.notify("worker_shutdown", {})
+                return False
+        return True
+
+    def reap(self) -> None:
+        """Report every child that is gone. Only ours are waited for: the application may have others."""
+        for pid, slot in list(self.children.items()):
+            found, status, usage = os.wait4(pid, os.WNOHANG)
+            if found:
+                del self.children[pid]
+                self.link.send(Exited(slot=slot, pid=pid, status=status, maxrss_kib=usage.ru_maxrss))
+
+    def kill_children(self) -> None:
+        """End what is left."""
+        for pid in self.children:
+            os.kill(pid, signal.SIGKILL)
+
+    # ------------------------------------------------------------------------ forking
+
+    def fork(self, slot: int) -> None:
+        """Fork the child of `slot`, or report that it could not be done."""
+        me = os.getpid()
+        flush_streams()
+        try:
+            pid = os.fork()
+        except OSError as error:
+            logger.error("cannot fork a child for slot %d: %s", slot, error)
+            self.link.send(Exited(slot=slot, pid=0, status=NOT_FORKED, maxrss_kib=0))
+            return
+        if pid == 0:
+            self._be_child(slot, parent=me)
+        self.children[pid] = slot
+        self.link.send(Forked(slot=slot, pid=pid))
+
+    def _be_child(self, slot: int, *, parent: int) -> NoReturn:
+        try:
+            die_with_parent(parent)
+            self._let_go()
+            forget_inherited_hooks()
+            assert self.segment is not None
+            assert self.start is not None
+            child_main.main(
+                self.program,
+                segment=self.segment,
+                slot=slot,
+                eventfd=self.start.eventfd,
+                side_prefix=self.start.segment,
+                max_tasks=self.max_tasks,
+            )
+        finally:
+            os._exit(EXIT_BUG)
+
+    def _let_go(self) -> None:
+        """Give up what is the nursery's: its signals and its descriptors."""
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        self.link.close()
+        for fd in self._wake_fds:
+            os.close(fd)
+        self.children.clear()
+
+
+def attach(path: str) -> Segment:
+    """Map the shared segment; children inherit the mapping."""
+    with open(path, "r+b") as file:
+        return Segment.attach(mmap.mmap(file.fileno(), 0))
+
+
+def die_with_parent(parent: int) -> None:
+    """Be killed when the parent ends. It may have ended before this call: then end now."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0) != 0:
+        raise ProcessLost(f"prctl(PR_SET_PDEATHSIG) failed: {os.strerror(ctypes.get_errno())}")
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+def flush_streams() -> None:
+    """What is buffered at the fork would be written twice."""
+    for stream in (sys.__stdout__, sys.__stderr__):
+        if stream is not None:
+            stream.flush()
+
+
+def main(argv: list[str]) -> int:
+    """Be the nursery at the other end of descriptor `argv[1]`."""
+    die_with_parent(os.getppid())
+    # The terminal sends Ctrl+C to the whole group; what it means is the engine's to decide.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    warnings.filterwarnings("ignore", message=".*multi-threaded.*fork", category=DeprecationWarning)
+    sock = socket.socket(fileno=int(argv[1]))
+    sock.set_inheritable(False)
+    nursery = Nursery(Link(sock, incoming=ToNursery))
+    try:
+        return _serve(nursery)
+    except ProcessLost:
+        return 1  # the engine is gone
+    finally:
+        nursery.kill_children()
+
+
+def _serve(nursery: Nursery) -> int:
+    received: list[ToNursery] = []
+    while not received:
+        received = nursery.link.receive()
+    start = received[0]
+    assert isinstance(start, Start), f"the first message must be Start, not {start!r}"
+    if not nursery.begin(start):
+        return 1
+    nursery.serve()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv))

@@ -1,0 +1,185 @@
+"""The port to user code: what engine, nursery and children may know of an application, and what they ask of it.
+
+The structs travel from the nursery to the engine as MessagePack, so they hold plain values only. `Program` is the
+interface behind which an application lives; it is loaded in the nursery and used again, after the fork, in children.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, Protocol
+
+import msgspec
+
+from fastq.config.settings import WorkerOptions
+
+
+class TaskInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """What the engine knows of one task. Its position in `ProgramInfo.tasks` is its number in frames."""
+
+    name: str
+    acks_late: bool = False
+    ignore_result: bool = False
+    #: Seconds, None for no limit. The worker-wide limits are already in here.
+    soft_time_limit: float | None = None
+    time_limit: float | None = None
+    #: "100/m" and the like; None for no limit.
+    rate_limit: str | None = None
+    #: False for tasks whose messages are not reported to monitors.
+    send_events: bool = True
+
+
+class QueueInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """One queue that this worker consumes, in the order of the application."""
+
+    name: str
+    exchange: str = ""
+    exchange_type: str = "direct"
+    routing_key: str = ""
+
+
+class ResultInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """Where results go. "redis": as RESP commands through the ring, the engine sends them to `url`."""
+
+    kind: Literal["redis", "other", "disabled"] = "disabled"
+    url: str = ""
+    #: As the banner shows it, without passwords.
+    shown: str = ""
+    #: Keyword arguments of redis.Redis that the application has set (`redis_*` settings).
+    options: dict[str, Any] = {}
+    #: `result_backend_transport_options`, for Sentinel's master name.
+    transport_options: dict[str, Any] = {}
+
+
+class ProgramInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """An application as the engine sees it, with all options and settings applied."""
+
+    #: What the banner calls it.
+    app_name: str
+    loader: str
+    #: The expanded node name, such as celery@host.
+    node: str
+    #: Version of what runs the tasks, for the banner.
+    version: str = ""
+
+    broker_urls: list[str] = []
+    broker_shown: str = ""
+    broker_failover_strategy: str = "round-robin"
+    transport_options: dict[str, Any] = {}
+    #: Keyword arguments for TLS (with CERT_* as numbers), True for the defaults, or None.
+    broker_use_ssl: dict[str, Any] | bool | None = None
+    broker_connection_retry: bool = True
+    broker_connection_retry_on_startup: bool = True
+    #: None: try for ever.
+    broker_connection_max_retries: int | None = 100
+    broker_connection_timeout_s: float | None = 4.0
+
+    queues: list[QueueInfo] = []
+    tasks: list[TaskInfo] = []
+    results: ResultInfo = ResultInfo()
+
+    concurrency: int = 1
+    #: 0: no limit.
+    prefetch_multiplier: int = 4
+    disable_prefetch: bool = False
+    disable_rate_limits: bool = False
+    eta_task_limit: int | None = None
+    max_tasks_per_child: int | None = None
+    max_memory_per_child_kib: int | None = None
+    soft_time_limit: float | None = None
+    time_limit: float | None = None
+
+    soft_shutdown_timeout_s: float = 0.0
+    soft_shutdown_on_idle: bool = False
+    proc_alive_timeout_s: float = 4.0
+
+    log_format: str = ""
+    task_log_format: str = ""
+    loglevel: int = 30
+    logfile: str | None = None
+    hijack_root_logger: bool = True
+    #: True if the application sets up logging itself (a receiver of `setup_logging`).
+    custom_logging: bool = False
+    redirect_stdouts: bool = True
+    redirect_stdouts_level: str = "WARNING"
+
+    enable_utc: bool = True
+    timezone: str = "UTC"
+    task_events: bool = False
+
+    #: One line each, for the engine's log.
+    warnings: list[str] = []
+
+
+class Verdict(msgspec.Struct, frozen=True, kw_only=True):
+    """How the engine had to end a task, for a child that tells the result store and the application.
+
+    lost        its child is gone: `reason` is Celery's text, `signal_number` or `exit_code` says how
+    timeout     the hard time limit of `limit_s` seconds is over
+    unknown     nobody registered its name
+    invalid     it is a message that no worker can run, for `reason`
+    expired     its time was over before it was started
+    revoked     somebody revoked it before it was started
+    terminated  somebody revoked it while it ran, with `reason` the signal
+    """
+
+    kind: Literal["lost", "timeout", "unknown", "invalid", "expired", "revoked", "terminated"]
+    reason: str = ""
+    #: The hard time limit, for "timeout".
+    limit_s: float = 0.0
+    #: Whether a child had started it.
+    started: bool = False
+    pid: int = 0
+    #: Index in `ProgramInfo.tasks`, None for a name that nobody registered.
+    task: int | None = None
+
+
+class Door(Protocol):
+    """A child's door to the engine: `fastq._core.ChildPort`, or a stand-in for tests."""
+
+    kind: int
+    flags: int
+    task: int
+    expires: float
+
+    def payload(self) -> bytes: ...
+    def finish(self) -> None: ...
+    def outcome(self, outcome: int, commands: int, data: bytes) -> None: ...
+    def store(self, commands: int, data: bytes) -> None: ...
+    def soft_limit_hits(self) -> bool: ...
+
+
+class Worker(Protocol):
+    """Runs one batch of frames without Python in between: `fastq._core.Runner`."""
+
+    #: Tasks executed by this process, verdicts not counted.
+    executed: int
+
+    def work(self) -> int:
+        """Run plain tasks until something else is found; says what (see `fastq.child.main`)."""
+
+    def count(self) -> None:
+        """One more task has been executed by somebody else."""
+
+
+class Program(Protocol):
+    """An application, as the nursery and its children use it."""
+
+    def load(self, options: WorkerOptions) -> None:
+        """Find and import the application, apply the options. Raises ApplicationError or SettingError."""
+
+    def describe(self) -> ProgramInfo: ...
+
+    def child_init(self, port: Door, *, number: int) -> None:
+        """Make this freshly forked process the child `number` (from 1)."""
+
+    def runner(self) -> Worker | None:
+        """The compiled runner of plain tasks, if there is one; asked for after `child_init`."""
+
+    def run(self, port: Door) -> None:
+        """Carry out the frame that `port` has started, and end it."""
+
+    def child_exit(self, code: int) -> None:
+        """Say goodbye to the application: this child is about to end."""
+
+    def notify(self, signal: str, arguments: dict[str, Any]) -> None:
+        """Send a signal of the application's main process."""
