@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import psutil
 import pytest
@@ -56,9 +57,14 @@ def test_a_server_that_refuses_its_options_shows_its_log() -> None:
         embedded.EmbeddedRedis("--no-such-directive", "1").start()
 
 
-def test_it_ends_with_a_killed_parent() -> None:
+def test_it_ends_with_a_killed_parent(tmp_path: Path) -> None:
     program = "from fastq.embedded import EmbeddedRedis as E; s = E(); s.start(); print(s.pid, flush=True); input()"
-    parent = subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    parent = subprocess.Popen(
+        [sys.executable, "-c", program],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env={**os.environ, "TMPDIR": str(tmp_path)},  # a killed parent cannot remove its folder
+    )
     assert parent.stdout is not None
     pid = int(parent.stdout.readline())
     os.kill(parent.pid, signal.SIGKILL)
