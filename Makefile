@@ -80,7 +80,7 @@ faults: venv
 lint: venv
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
-	$(BIN)/cython-lint fastq/_core.pyx fastq/_core
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/cython-lint fastq/_core.pyx fastq/_core
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/codespell fastq tests bench examples docs *.md *.py Makefile
 
