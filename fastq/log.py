@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import sys
 from logging.handlers import WatchedFileHandler
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 #: Celery's `worker_log_format` and `worker_task_log_format`.
 WORKER_FORMAT = "[%(asctime)s: %(levelname)s/%(processName)s] %(message)s"
@@ -98,7 +98,13 @@ class Formatter(logging.Formatter):
         return f"{code}{text}{_RESET}" if code else text
 
 
-class _StreamHandler(logging.StreamHandler[TextIO]):
+if TYPE_CHECKING:
+    _TextHandler = logging.StreamHandler[TextIO]
+else:
+    _TextHandler = logging.StreamHandler  # takes no parameter before Python 3.11
+
+
+class _StreamHandler(_TextHandler):
     """Ours by class, so that a second set-up finds the handler of the first, and leaves those of others alone."""
 
 
