@@ -36,7 +36,7 @@ TASK = "examples.shop.tasks.record"
 #: Messages that Celery's worker gets: some seconds of its time.
 CELERY_MESSAGES = 6_000
 
-#: Seconds the stock client may send; it makes 1,000 to 3,000 messages/s. What it does not reach goes by the producer.
+#: Seconds the stock client may send; it makes about 2,000 messages/s. What it does not reach goes by the producer.
 STOCK_S = 40.0
 
 #: Single messages for the latency, and their number per second: light load, so nobody queues.

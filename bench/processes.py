@@ -18,8 +18,8 @@ import psutil
 
 ROOT = Path(__file__).parent.parent
 
-#: Seconds a worker gets to stop in order before its processes are killed. Both engines need about two when their
-#: queue is empty; Celery now and then does not come to an end while messages keep arriving, as after Ctrl-C.
+#: Seconds a worker gets to stop in order before its processes are killed. Celery needs one to three, but two of three
+#: times it did not come to an end within 20 when it was told to stop while working (Ctrl-C in the demo).
 STOP_S = 6.0
 
 #: What every figure of this folder is about, besides fastq's own defaults.

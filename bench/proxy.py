@@ -1,7 +1,7 @@
 """Put a distance between a worker and Redis: a TCP proxy that holds every byte back for half a round trip.
 
-It runs in a process of its own and copies what passes, so it needs CPU (about 10 µs per read and write of up to
-256 KiB, each direction); on two cores that is taken from the engines. What it delays is exact to about 0.1 ms.
+It runs in a process of its own and copies what passes, so it needs CPU; on two cores that is taken from the engines.
+With 2 ms asked for, a PING takes 2.3 ms (median; 2.6 at the 98th percentile): the rest is the proxy's and the kernel's.
 """
 
 from __future__ import annotations

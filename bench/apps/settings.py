@@ -14,7 +14,7 @@ from celery import Celery
 
 #: Messages a child may hold ahead. Found by trying, with 2,500 tasks of the row "stored", on a machine others used too:
 #: twice each, 4, 16, 64 and 256 made 765, 675, 752 and 851 tasks/s; three times each, later, 64, 256 and 1024 made 939,
-#: 973 and 1,020. Single runs differed by up to 25 %, so 256 and 1024 are not told apart, and the rest hardly.
+#: 973 and 1,020. Single runs differed by up to 20 %, so 256 and 1024 are not told apart, and the rest hardly.
 PREFETCH_MULTIPLIER = int(os.environ.get("FASTQ_BENCH_PREFETCH", "256"))
 
 

