@@ -18,7 +18,7 @@ import psutil
 
 ROOT = Path(__file__).parent.parent
 
-#: Seconds a worker gets to stop in order before its processes are killed. Celery needs one to three, but two of three
+#: Seconds a worker gets to stop in order before its processes are killed. Celery needs one to three, but three of four
 #: times it did not come to an end within 20 when it was told to stop while working (Ctrl-C in the demo).
 STOP_S = 6.0
 
