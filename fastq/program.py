@@ -119,10 +119,11 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     invalid     it is a message that no worker can run, for `reason`
     expired     its time was over before it was started
     revoked     somebody revoked it before it was started
+    cancelled   it was killed because the worker was stopped and not to wait
     terminated  somebody revoked it while it ran, with `reason` the signal
     """
 
-    kind: Literal["lost", "timeout", "unknown", "invalid", "expired", "revoked", "terminated"]
+    kind: Literal["lost", "timeout", "unknown", "invalid", "expired", "revoked", "cancelled", "terminated"]
     reason: str = ""
     #: The hard time limit, for "timeout".
     limit_s: float = 0.0

@@ -346,7 +346,8 @@ cdef bint scan_envelope(const char* data, size_t size, Plain* out) noexcept nogi
     while more:
         if not scan_key(&s, &key) or not scan_part(&s, out, &key) or not next_item(&s, 125, &more):
             return False
-    return s.p == s.end and out.seen == HAS_ALL
+    # A body that is no array (its first byte is not '[', W in base64) is not protocol 2's.
+    return s.p == s.end and out.seen == HAS_ALL and out.body.size > 0 and out.body.at[0] == 87
 
 
 def scan(bytes envelope not None):

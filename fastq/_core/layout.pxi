@@ -59,6 +59,7 @@ cdef extern from *:
         uint64_t result_head;              /* bytes written to the result ring */
         uint32_t state, pid;
         uint64_t executed;                 /* tasks run, voids and verdicts not counted */
+        uint64_t busy_ns;                  /* time spent in frames, all together */
         uint32_t child_wait FQ_LINE;       /* both: 1 while the child sleeps on its task ring */
         uint32_t result_wait FQ_LINE;      /* both: 1 while the child sleeps for room in its result ring */
     } fq_slot;
@@ -101,7 +102,7 @@ cdef extern from *:
         uint64_t gate
         uint64_t task_tail, done_count, started_ns, result_head
         uint32_t state, pid
-        uint64_t executed
+        uint64_t executed, busy_ns
         uint32_t child_wait, result_wait
     ctypedef struct fq_frame:
         uint32_t size
@@ -245,6 +246,10 @@ cdef class Segment:
     def engine_pid(self, uint32_t pid):
         self.header.engine_pid = pid
 
+    def slot_place(self, uint32_t index):
+        """(offset, bytes) of a slot in the file."""
+        return FQ_PAGE + index * self.slot_bytes, self.slot_bytes
+
     def clear_slot(self, uint32_t index):
         """Make a slot free for a new child. The engine's; nobody may be using it."""
         memset(self.slot(index), 0, sizeof(fq_slot))
@@ -267,6 +272,7 @@ cdef class Segment:
             "acked": load64(&slot.acked_count),
             "started_ns": load64(&slot.started_ns),
             "executed": load64(&slot.executed),
+            "busy_ns": load64(&slot.busy_ns),
         }
 
     def started_unconfirmed(self):

@@ -32,7 +32,7 @@ cdef struct Entry:
     uint32_t child, next        # slot while dealt; link of the pending and of the free list
     uint64_t number             # frame number while dealt
     char* frame                 # the frame, ready to be written, while pending
-    uint8_t state, late, settled, finished, told
+    uint8_t state, late, settled, finished, told, side
 
 cdef struct Batch:
     uint64_t n                  # the claim list's number
@@ -54,7 +54,7 @@ cdef struct Hand:               # what the engine knows of a child
     uint64_t answered           # 1 + number of the last frame with an outcome
     uint32_t* entries           # by frame number, NONE: told or taken back
     uint64_t* places            # by frame number: position in the ring
-    uint32_t depth              # frames it may hold unstarted
+    uint32_t depth              # frames it may hold unstarted; 0: one, and only while it is idle
     bint used, wake
 
 cdef struct Buffer:
@@ -187,6 +187,7 @@ cdef class Ledger:
     cdef Hand* hands
     cdef Due* heap
     cdef uint32_t entry_room, batch_room, heap_room, heap_size, slots
+    cdef uint32_t top                          # slots that have ever been used
     cdef uint32_t free_entry, free_batch, used_entries
     cdef uint32_t first, last                  # pending, in order
     cdef uint32_t complete                     # batches settled whole, to be unlinked
@@ -195,22 +196,27 @@ cdef class Ledger:
     cdef uint32_t result_commands, ack_commands
     cdef Names names
     cdef bytearray late
+    cdef dict sides                            # by entry: path of the side file that holds its payload
     cdef list limits, keys, claims, indexes, odd, deferred, sent_deferred
     cdef uint64_t next_n
     cdef public bint separate_results          # results go to another server than the acknowledgements
     cdef public list log_received              # (task, id) of plain messages, if not None
     cdef readonly uint32_t pending, waiting
     cdef readonly uint64_t taken, started, finished, settled, recalled
-    cdef readonly bint limited                 # a frame with a time limit has been dealt
+    cdef readonly bint limited                 # some tasks have time limits
+    cdef readonly double shortest_limit        # the shortest of them, seconds
 
     def __cinit__(self, Segment segment, list tasks, list late, list limits):
         self.segment, self.header, self.slots = segment, segment.header, segment.header.slots
         self.names, self.late, self.limits = Names(tasks), bytearray(late), limits
         self.keys, self.claims, self.indexes, self.odd, self.partial = [], [], [], [], []
-        self.deferred, self.sent_deferred = [], []
+        self.deferred, self.sent_deferred, self.sides = [], [], {}
         self.free_entry = self.free_batch = self.first = self.last = self.complete = NONE
         self.next_n = 1
-        self.limited = any(soft or hard for soft, hard in limits)
+        self.shortest_limit = 0.0
+        for soft, hard in limits:
+            self.note_limit(soft)
+            self.note_limit(hard)
         self.hands = <Hand*>malloc(self.slots * sizeof(Hand))
         if self.hands == NULL:
             raise MemoryError()
@@ -261,11 +267,25 @@ cdef class Ledger:
 
     cdef void free_entry_at(self, uint32_t index) noexcept:
         cdef Entry* entry = &self.entries[index]
+        if entry.side:
+            self.drop_side(index)
         free(entry.frame)
         entry.frame = NULL
         entry.state, entry.next = UNUSED, self.free_entry
         self.free_entry = index
         self.used_entries -= 1
+
+    cdef void note_limit(self, double limit_s) noexcept:
+        if limit_s > 0 and (not self.limited or limit_s < self.shortest_limit):
+            self.limited, self.shortest_limit = True, limit_s
+
+    cdef void drop_side(self, uint32_t index) noexcept:
+        self.entries[index].side = False
+        path = self.sides.pop(index, None)
+        try:
+            _os.unlink(path)
+        except OSError:
+            pass        # somebody cleans /dev/shm; there is nothing to do about it
 
     cdef Entry* entry(self, uint32_t index) except NULL:
         if index >= self.entry_room or self.entries[index].state == UNUSED:
@@ -396,6 +416,11 @@ cdef class Ledger:
         self.queue_last(index)
         return 0
 
+    @property
+    def largest(self):
+        """Bytes of a payload that goes through the ring; a larger one goes by a side file."""
+        return self.header.task_bytes // 4 - <uint32_t>sizeof(fq_frame)
+
     def take_odd(self):
         """(entry, message) of what was not plain since the last call; each is in the caller's hands now."""
         odd, self.odd = self.odd, []
@@ -427,8 +452,14 @@ cdef class Ledger:
             frame.claim_key, frame.claim_n = self.batches[entry.batch].key, self.batches[entry.batch].n
             frame.claim_pos = entry.position
         memcpy(<char*>frame + sizeof(fq_frame), <char*>payload, n)
+        if entry.side:
+            self.drop_side(index)
+        if flags & FQ_SIDE:
+            self.sides[index] = payload
+            entry.side = True
         entry.frame, entry.late = <char*>frame, bool(flags & FQ_LATE)
-        self.limited = self.limited or soft_s or hard_s
+        self.note_limit(soft_s)
+        self.note_limit(hard_s)
         if first:
             self.queue_first(index)
         else:
@@ -475,11 +506,13 @@ cdef class Ledger:
         cdef int best = -1
         cdef uint64_t least = 0, load
         cdef Hand* hand
-        for i in range(self.slots):
+        for i in range(self.top):
             hand = &self.hands[i]
-            if not hand.used or hand.count - hand.started >= hand.depth:
+            if not hand.used:
                 continue
             load = hand.count - hand.done
+            if hand.count - hand.started >= hand.depth and (hand.depth or load):
+                continue
             if best < 0 or load < least:
                 if load32(&hand.slot.state) == FQ_READY and hand.count - hand.freed < IN_FLIGHT:
                     best, least = i, load
@@ -536,7 +569,7 @@ cdef class Ledger:
         # One store for all frames since the last: a child sees them together, and is woken once.
         cdef uint32_t i
         cdef Hand* hand
-        for i in range(self.slots):
+        for i in range(self.top):
             hand = &self.hands[i]
             if hand.used and hand.wake:
                 hand.wake = False
@@ -583,6 +616,7 @@ cdef class Ledger:
         """A slot is about to get a new child. It must be free: `reusable`."""
         cdef Hand* hand = &self.hands[child]
         self.segment.clear_slot(child)
+        self.top = max(self.top, child + 1)
         if hand.entries == NULL:
             hand.entries = <uint32_t*>malloc(IN_FLIGHT * sizeof(uint32_t))
             hand.places = <uint64_t*>malloc(IN_FLIGHT * sizeof(uint64_t))
@@ -639,6 +673,9 @@ cdef class Ledger:
         cdef fq_frame* frame = <fq_frame*>(hand.tasks + hand.places[number & (IN_FLIGHT - 1)] % self.header.task_bytes)
         cdef uint32_t held = index
         payload = (<char*>frame + sizeof(fq_frame))[: frame.payload_len]
+        if frame.flags & FQ_SIDE:
+            with open(_os.fsdecode(payload), "rb") as file:
+                payload = file.read()
         found = (frame.kind, frame.task, frame.flags, payload, load64(&hand.slot.started_ns))
         if entry.settled:
             self.finish(hand, number)
@@ -649,12 +686,12 @@ cdef class Ledger:
         return (held, *found)
 
     def set_depth(self, uint32_t child, uint32_t depth):
-        """How many frames a child may hold that it has not started."""
+        """How many frames a child may hold that it has not started; 0: one, if it is idle."""
         self.hands[child].depth = depth
 
     def set_depths(self, uint32_t depth):
         cdef uint32_t i
-        for i in range(self.slots):
+        for i in range(self.top):
             self.hands[i].depth = depth
 
     def load(self, uint32_t child):
@@ -696,16 +733,83 @@ cdef class Ledger:
         """Frames dealt and not started, in all rings."""
         cdef uint32_t i
         cdef uint64_t n = 0
-        for i in range(self.slots):
+        for i in range(self.top):
             if self.hands[i].used:
                 n += self.hands[i].count - (load64(&self.hands[i].slot.gate) & ~FQ_RECALL)
         return n
+
+    def pace(self):
+        """(frames finished, nanoseconds spent in them, longest time in nanoseconds that a task has been running now), of
+        all living children."""
+        cdef uint32_t i
+        cdef uint64_t done = 0, spent = 0, longest = 0, began, now = monotonic_ns()
+        for i in range(self.top):
+            if self.hands[i].used:
+                began = load64(&self.hands[i].slot.started_ns)
+                done += load64(&self.hands[i].slot.done_count)
+                spent += load64(&self.hands[i].slot.busy_ns)
+                if 0 < began < now and now - began > longest:
+                    longest = now - began
+        return done, spent, longest
+
+    def running_late(self):
+        """How many children run a late acknowledged task: those messages count as held."""
+        cdef uint32_t i, n = 0
+        cdef uint64_t done
+        cdef fq_frame* frame
+        for i in range(self.top):
+            if not self.hands[i].used or load64(&self.hands[i].slot.started_ns) == 0:
+                continue
+            done = load64(&self.hands[i].slot.done_count)
+            if (load64(&self.hands[i].slot.gate) & ~FQ_RECALL) <= done:
+                continue
+            frame = <fq_frame*>(self.hands[i].tasks
+                                + self.hands[i].places[done & (IN_FLIGHT - 1)] % self.header.task_bytes)
+            n += frame.flags & FQ_LATE
+        return n
+
+    def idle(self):
+        """How many children are ready and have nothing to do."""
+        cdef uint32_t i, n = 0
+        for i in range(self.top):
+            if self.hands[i].used and load32(&self.hands[i].slot.state) == FQ_READY:
+                n += self.hands[i].count == load64(&self.hands[i].slot.done_count)
+        return n
+
+    def sleep(self, bint only_hungry):
+        """The engine is about to wait. True: there is something to collect already, don't.
+
+        `only_hungry`: children are to wake it only when they run out of tasks or of room for results.
+        """
+        cdef uint32_t i
+        cdef Hand* hand
+        swap32(&self.header.engine_wait, FQ_WAKE_HUNGRY if only_hungry else FQ_WAKE_ANY)
+        for i in range(self.top):
+            hand = &self.hands[i]
+            if not hand.used:
+                continue
+            if only_hungry:
+                if self.first != NONE and load64(&hand.slot.done_count) == hand.count and hand.done != hand.count:
+                    return True
+            elif (load64(&hand.slot.result_head) != hand.slot.result_tail
+                  or load64(&hand.slot.done_count) != hand.done
+                  or (load64(&hand.slot.gate) & ~FQ_RECALL) != hand.started):
+                return True
+        return False
+
+    def awake(self):
+        """The engine is not waiting any more: children need not wake it."""
+        store32(&self.header.engine_wait, FQ_AWAKE)
+
+    def batch_size(self, uint32_t batch):
+        """Messages of a batch that have been taken so far."""
+        return self.batches[batch].size
 
     def busy(self):
         """Frames dealt and not finished, in all rings (takes no notice of results that have not been collected)."""
         cdef uint32_t i
         cdef uint64_t n = 0
-        for i in range(self.slots):
+        for i in range(self.top):
             if self.hands[i].used:
                 n += self.hands[i].count - self.hands[i].done
         return n
@@ -716,7 +820,7 @@ cdef class Ledger:
         """Read what the children have started, finished and sent. Returns requeues, rare: (entry, message)."""
         cdef uint32_t i
         cdef list rare = []
-        for i in range(self.slots):
+        for i in range(self.top):
             if self.hands[i].used:
                 self.collect_from(i, rare)
         return rare
@@ -830,10 +934,16 @@ cdef class Ledger:
         entry.finished = True
         self.settle_entry(index)
 
-    def requeue(self, uint32_t index, bytes message not None):
-        """Push a message back behind its queue and give up its claim, in one step of the next flush."""
+    def requeue(self, uint32_t index, bytes message not None, bytes key=None):
+        """Push a message behind its queue again, or behind another list, and give up its claim, in one step of the next
+        flush."""
         cdef Entry* entry = self.entry(index)
-        cdef bytes key = self.keys[self.batches[entry.batch].key]
+        if entry.batch == NONE or entry.settled:
+            raise ValueError(f"entry {index} has nothing to give back")
+        if key is None:
+            key = self.keys[self.batches[entry.batch].key]
+        if entry.state == HELD:
+            entry.finished = True
         put(&self.acks, b"*3\r\n$5\r\nLPUSH\r\n", 15)
         put_bulk(&self.acks, <char*>key, len(key))
         put_bulk(&self.acks, <char*>message, len(message))
@@ -992,7 +1102,7 @@ cdef class Ledger:
     cdef void mark_told(self) noexcept:
         cdef uint32_t i
         cdef Hand* hand
-        for i in range(self.slots):
+        for i in range(self.top):
             hand = &self.hands[i]
             if hand.entries == NULL:
                 continue
@@ -1004,7 +1114,7 @@ cdef class Ledger:
         """The broker has applied the last flush: the children's rings have room again."""
         cdef uint32_t i
         cdef Hand* hand
-        for i in range(self.slots):
+        for i in range(self.top):
             hand = &self.hands[i]
             if hand.entries == NULL or hand.freed == hand.told:
                 continue

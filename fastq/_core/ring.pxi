@@ -97,7 +97,9 @@ cdef class ChildPort:
         self.at += self.frame.size
         self.number += 1
         self.frame = NULL
-        store64(&self.slot.started_ns, 0)
+        if self.slot.started_ns:
+            self.slot.busy_ns += monotonic_ns() - self.slot.started_ns
+            store64(&self.slot.started_ns, 0)
         store64(&self.slot.task_tail, self.at)
         store64(&self.slot.done_count, self.number)
 
@@ -110,6 +112,7 @@ cdef class ChildPort:
     def finish(self):
         """End the current task with nothing to report."""
         self.leave()
+        self.tell()
 
     cdef inline void tell(self) noexcept nogil:
         # Results wait in the ring for the engine; it asks to be woken only when it can use them.

@@ -1,1 +1,634 @@
-# run: see below
+# Run plain tasks in the child: frame to arguments, call, result into the ring, without Python in between.
+#
+# Semantics are those of the slow way (Celery's own tracer, compat/celery/execute.py), which every message may take. So
+# this part declines whatever it does not know, before the task has begun; and hands over whatever goes wrong, with the
+# exception as the current one, to Python (`on_error`), which ends the frame. Nothing is half done here.
+#
+# It knows of Celery only what `PlainTask` says: callables, prefixes, and two stacks that hold task and request.
+
+from cpython.dict cimport PyDict_Contains, PyDict_SetItem
+from cpython.float cimport PyFloat_AS_DOUBLE
+from cpython.long cimport PyLong_AsLongLongAndOverflow
+from cpython.mem cimport PyMem_Free
+from cpython.object cimport PyObject
+from cpython.unicode cimport PyUnicode_DecodeASCII
+from libc.string cimport strlen
+
+cdef extern from *:
+    """
+    #include <string.h>
+
+    /* As PyObject_Call, but Cython does not look at the error: no frame of ours gets into the traceback. */
+    static inline PyObject *fq_call(PyObject *fun, PyObject *args, PyObject *kwargs) {
+        return PyObject_Call(fun, args, kwargs); }
+
+    /* The error that is set becomes the one that is being handled (sys.exc_info()); the old one is kept in `old`. */
+    typedef struct { PyObject *t, *v, *tb; } fq_exc;
+    static inline void fq_begin_handling(fq_exc *old) {
+        PyObject *t, *v, *tb;
+        PyErr_Fetch(&t, &v, &tb);
+        PyErr_NormalizeException(&t, &v, &tb);
+        if (tb != NULL) PyException_SetTraceback(v, tb);
+        PyErr_GetExcInfo(&old->t, &old->v, &old->tb);
+        PyErr_SetExcInfo(t, v, tb);
+    }
+    static inline void fq_end_handling(fq_exc *old) { PyErr_SetExcInfo(old->t, old->v, old->tb); }
+
+    static inline int fq_is_ascii(PyObject *s) { return PyUnicode_IS_COMPACT_ASCII(s); }
+    static inline const char *fq_ascii(PyObject *s) { return (const char *)PyUnicode_DATA(s); }
+    static inline Py_ssize_t fq_length(PyObject *s) { return PyUnicode_GET_LENGTH(s); }
+
+    /* Digits of base64; 0xff for anything else. */
+    static const unsigned char fq_digit[256] = {
+    #define X 0xff
+        X,X,X,X,X,X,X,X,X,X,X,X,X,X,X,X, X,X,X,X,X,X,X,X,X,X,X,X,X,X,X,X,
+        X,X,X,X,X,X,X,X,X,X,X,62,X,X,X,63, 52,53,54,55,56,57,58,59,60,61,X,X,X,X,X,X,
+        X,0,1,2,3,4,5,6,7,8,9,10,11,12,13,14, 15,16,17,18,19,20,21,22,23,24,25,X,X,X,X,X,
+        X,26,27,28,29,30,31,32,33,34,35,36,37,38,39,40, 41,42,43,44,45,46,47,48,49,50,51,X,X,X,X,X,
+        X,X,X,X,X,X,X,X,X,X,X,X,X,X,X,X, X,X,X,X,X,X,X,X,X,X,X,X,X,X,X,X,
+        X,X,X,X,X,X,X,X,X,X,X,X,X,X,X,X, X,X,X,X,X,X,X,X,X,X,X,X,X,X,X,X,
+        X,X,X,X,X,X,X,X,X,X,X,X,X,X,X,X, X,X,X,X,X,X,X,X,X,X,X,X,X,X,X,X,
+        X,X,X,X,X,X,X,X,X,X,X,X,X,X,X,X, X,X,X,X,X,X,X,X,X,X,X,X,X,X,X,X,
+    #undef X
+    };
+    /* Bytes written, or -1 for text that is not canonical base64. `out` has room for 3 bytes per 4 characters. */
+    static inline Py_ssize_t fq_unbase64(const char *text, size_t n, char *out) {
+        const unsigned char *p = (const unsigned char *)text, *end = p + n;
+        unsigned char *o = (unsigned char *)out, a, b, c, d;
+        size_t pads = 0;
+        if (n == 0 || n % 4) return -1;
+        if (end[-1] == '=') pads = end[-2] == '=' ? 2 : 1;
+        for (; p < end - (pads ? 4 : 0); p += 4) {
+            a = fq_digit[p[0]]; b = fq_digit[p[1]]; c = fq_digit[p[2]]; d = fq_digit[p[3]];
+            if ((a | b | c | d) & 0xc0) return -1;
+            *o++ = (unsigned char)(a << 2 | b >> 4); *o++ = (unsigned char)(b << 4 | c >> 2); *o++ = (unsigned char)(c << 6 | d);
+        }
+        if (pads) {
+            a = fq_digit[p[0]]; b = fq_digit[p[1]]; c = pads == 1 ? fq_digit[p[2]] : 0;
+            if ((a | b | c) & 0xc0) return -1;
+            *o++ = (unsigned char)(a << 2 | b >> 4);
+            if (pads == 1) *o++ = (unsigned char)(b << 4 | c >> 2);
+        }
+        return (char *)o - out;
+    }
+
+    /* True if JSON text may hold the key `__type__`, written plainly or with escapes of ASCII letters. */
+    static inline int fq_may_be_marked(const char *text, size_t n) {
+        const char *p = text, *end = text + n;
+        if (memmem(text, n, "__type__", 8)) return 1;
+        while ((p = (const char *)memchr(p, '\\\\', (size_t)(end - p))) != NULL) {
+            if (end - p >= 6 && p[1] == 'u' && p[2] == '0' && p[3] == '0' && p[4] >= '5' && p[4] <= '7') return 1;
+            p += 2;
+            if (p >= end) break;
+        }
+        return 0;
+    }
+    """
+    ctypedef struct fq_exc:
+        pass
+    PyObject* fq_call(PyObject*, PyObject*, PyObject*)
+    void fq_begin_handling(fq_exc*)
+    void fq_end_handling(fq_exc*)
+    bint fq_is_ascii(object)
+    const char* fq_ascii(object)
+    Py_ssize_t fq_length(object)
+    Py_ssize_t fq_unbase64(const char*, size_t, char*) noexcept nogil
+    bint fq_may_be_marked(const char*, size_t) noexcept nogil
+    void Py_DECREF(PyObject*)
+    int Py_DTSF_ADD_DOT_0
+    char* PyOS_double_to_string(double, char, int, int, int*) except NULL
+    int PyObject_IsTrue(object) except -1
+
+cdef extern from "<time.h>" nogil:
+    int clock_gettime(int, timespec*)
+    int CLOCK_REALTIME
+
+cdef enum:
+    # How a task's result is kept.
+    ELSEWHERE = 0               # by its own callable
+    IN_RING = 1                 # as RESP commands, JSON made here
+
+    # What the runner has found for its caller.
+    FOUND_NOTHING = 0
+    FOUND_FRAME = 1
+    FOUND_LEAVE = 2
+
+#: A result text above this is left to Python, which knows the store's own limit.
+cdef enum:
+    LARGE_TEXT = 64 * 1024 * 1024
+
+# What Celery's client writes behind the arguments of a task without canvas.
+cdef const char* NO_CANVAS = b', {"callbacks": null, "errbacks": null, "chain": null, "chord": null}]'
+cdef size_t NO_CANVAS_SIZE = 70
+
+cdef struct Head:                       # what the headers say that the frame does not
+    int ignore_result                   # -1: left to the task
+    Span group, parent                  # size 0: none
+
+
+cdef bint read_flag(Scan* s, int* flag) noexcept nogil:
+    if scan_word(s, b"null", 4):
+        flag[0] = -1
+    elif scan_word(s, b"true", 4):
+        flag[0] = 1
+    elif scan_word(s, b"false", 5):
+        flag[0] = 0
+    else:
+        return False
+    return True
+
+
+cdef bint read_name(Scan* s, Span* name) noexcept nogil:
+    # null, or text without escapes.
+    if scan_word(s, b"null", 4):
+        name.size = 0
+        return True
+    return scan_string(s, name) and not s.escaped
+
+
+cdef bint read_header_value(Scan* s, Span* key, Head* head) noexcept nogil:
+    if span_is(key, b"ignore_result", 13):
+        return read_flag(s, &head.ignore_result)
+    if span_is(key, b"group", 5):
+        return read_name(s, &head.group)
+    if span_is(key, b"parent_id", 9):
+        return read_name(s, &head.parent)
+    if span_is(key, b"shadow", 6):
+        return scan_word(s, b"null", 4)
+    return scan_value(s, 2)
+
+
+cdef bint read_headers(Scan* s, Head* head) noexcept nogil:
+    cdef bint more = True
+    cdef Span key
+    if s.p >= s.end or s.p[0] != 123 or open_empty(s, 125):
+        return False
+    while more:
+        if not scan_key(s, &key) or not read_header_value(s, &key, head) or not next_item(s, 125, &more):
+            return False
+    return True
+
+
+cdef bint read_head(const char* data, uint32_t size, Head* head) noexcept nogil:
+    # False: something unusual. The envelope is known to be plain, so `headers` is there, once.
+    cdef Scan s
+    cdef bint more = True
+    cdef Span key
+    s.p, s.end, s.escaped, s.declined = data, data + size, False, False
+    head.ignore_result, head.group.size, head.parent.size = -1, 0, 0
+    skip_space(&s)
+    if s.p >= s.end or s.p[0] != 123 or open_empty(&s, 125):
+        return False
+    while more:
+        if not scan_key(&s, &key):
+            return False
+        if span_is(&key, b"headers", 7):
+            return read_headers(&s, head)
+        if not scan_value(&s, 1) or not next_item(&s, 125, &more):
+            return False
+    return False
+
+
+def head_of(bytes envelope not None):
+    """(ignore_result, group, parent_id) of a plain envelope; None if it is unusual. For tests."""
+    cdef Head head
+    if not read_head(<char*>envelope, len(envelope), &head):
+        return None
+    return (
+        None if head.ignore_result < 0 else bool(head.ignore_result),
+        head.group.at[: head.group.size] if head.group.size else None,
+        head.parent.at[: head.parent.size] if head.parent.size else None,
+    )
+
+
+def unbase64(bytes text not None):
+    """Decode canonical base64; None for anything else. For tests."""
+    cdef Buffer b
+    cdef Py_ssize_t n
+    b.data, b.size, b.room = NULL, 0, 0
+    grow(&b, len(text))
+    n = fq_unbase64(<char*>text, len(text), b.data)
+    found = None if n < 0 else b.data[:n]
+    free(b.data)
+    return found
+
+
+cdef class Stack:
+    """One of Celery's stacks (task, request) in the main thread, pushed and popped without its Python code.
+
+    Celery keeps a list per thread in a dict, makes both at the first push and drops them at the last pop; so does this,
+    with the same dict. Where somebody left something on the stack, or it is of another class, its own methods do it.
+    """
+    cdef object push_method, pop_method, ident
+    cdef dict storage, entry
+    cdef list items
+    cdef bint direct
+
+    def __init__(self, stack, dict storage, ident):
+        self.push_method, self.pop_method = stack.push, stack.pop
+        self.storage, self.ident = storage, ident
+        self.renew()
+
+    cdef renew(self):
+        self.items = []
+        self.entry = {"stack": self.items}
+
+    cdef int push(self, item) except -1:
+        self.direct = self.storage is not None and not PyDict_Contains(self.storage, self.ident)
+        if not self.direct:
+            self.push_method(item)
+            return 0
+        if self.items or self.entry.get("stack") is not self.items:
+            self.renew()
+        self.items.append(item)
+        PyDict_SetItem(self.storage, self.ident, self.entry)
+        return 0
+
+    cdef int pop(self) except -1:
+        if not self.direct:
+            self.pop_method()
+            return 0
+        if self.items:
+            self.items.pop()
+        if not self.items:
+            self.storage.pop(self.ident, None)
+        return 0
+
+
+cdef class Carried:
+    """What a request of a plain task is made of, until somebody asks for more of it than this."""
+    cdef readonly object id
+    cdef readonly list args
+    cdef readonly dict kwargs
+    cdef readonly bytes envelope
+    cdef readonly object hostname
+
+
+cdef class PlainTask:
+    """What the runner has to know of one task. Made in Python, once per task and process."""
+    cdef readonly object task
+    cdef readonly str name
+    cdef object fun, request_class, store, cleanup, log_success
+    cdef Stack requests
+    cdef int keep
+
+    def __init__(self, task, *, fun, request_class, Stack requests, store, cleanup=None, log_success=None,
+                 bint in_ring=False):
+        self.task, self.name, self.fun, self.request_class = task, task.name, fun, request_class
+        self.requests, self.store, self.cleanup, self.log_success = requests, store, cleanup, log_success
+        self.keep = IN_RING if in_ring else ELSEWHERE
+
+
+cdef class Runner:
+    """Runs the plain tasks of one child; `work` returns when it has found something else.
+
+    `prepare(index)` makes the PlainTask of a task, or None for one that is always Python's.
+    `on_error(plain, request, args, kwargs, late, stage)` ends a task that went wrong; the error is the current one.
+    """
+    cdef ChildPort port
+    cdef list tasks
+    cdef Stack task_stack
+    cdef object prepare, decode, loads, encode, quote, stamp, on_error, hostname
+    cdef object prerun, postrun, success
+    cdef bytes key_prefix, set_head, set_tail
+    cdef readonly uint64_t executed
+    cdef readonly bint interruptible
+    cdef uint64_t max_tasks
+    cdef Buffer body, json, resp
+    cdef list args
+    cdef dict kwargs
+    cdef bytes second_text, zone_text
+    cdef long second
+
+    def __cinit__(self):
+        self.body.data = self.json.data = self.resp.data = NULL
+        self.second = -1
+
+    def __dealloc__(self):
+        free(self.body.data)
+        free(self.json.data)
+        free(self.resp.data)
+
+    def __init__(self, ChildPort port, *, uint32_t tasks, Stack task_stack, prepare, decode, loads, encode, quote, stamp,
+                 on_error, hostname, prerun, postrun, success, bytes key_prefix=b"", expires_s=None,
+                 uint64_t max_tasks=0):
+        self.port, self.task_stack, self.prepare = port, task_stack, prepare
+        self.tasks = [False] * tasks        # False: not prepared yet
+        self.decode, self.loads, self.encode, self.quote, self.stamp = decode, loads, encode, quote, stamp
+        self.on_error, self.hostname = on_error, hostname
+        self.prerun, self.postrun, self.success = prerun, postrun, success
+        self.key_prefix, self.max_tasks = key_prefix, max_tasks
+        if expires_s:
+            self.set_head = b"*4\r\n$5\r\nSETEX\r\n"
+            self.set_tail = b"$%d\r\n%d\r\n" % (len(str(expires_s)), expires_s)
+        else:
+            self.set_head, self.set_tail = b"*3\r\n$3\r\nSET\r\n", b""
+
+    def count(self):
+        """One more task has been executed, by Python."""
+        self.executed += 1
+        self.port.slot.executed += 1
+
+    def work(self):
+        """Run plain tasks. Returns 1: a frame has been started that is Python's; 2: leave; 0: nothing, come again."""
+        cdef int found
+        while not self.max_tasks or self.executed < self.max_tasks:
+            if load32(&self.port.slot.command):
+                return FOUND_LEAVE
+            if not self.port.find():
+                found = self.port.wait()
+                if found != FOUND_FRAME:
+                    return found
+            if not self.port.take():
+                continue
+            if not self.run_plain():
+                return FOUND_FRAME
+            self.count()
+        return FOUND_NOTHING
+
+    # ------------------------------------------------------------------ before
+
+    cdef PlainTask plain_task(self, uint32_t index):
+        cdef object found
+        if index >= <uint32_t>len(self.tasks):
+            return None
+        found = self.tasks[index]
+        if found is False:
+            found = self.tasks[index] = self.prepare(index)
+        return found
+
+    cdef bint open_body(self, const char* text, uint32_t size) except *:
+        # Arguments into self.args and self.kwargs; False if the body is unusual in any way.
+        cdef Py_ssize_t n
+        self.body.size = 0
+        grow(&self.body, size + 1)
+        n = fq_unbase64(text, size, self.body.data)
+        if n < <Py_ssize_t>NO_CANVAS_SIZE + 7 or memcmp(self.body.data + n - NO_CANVAS_SIZE, NO_CANVAS, NO_CANVAS_SIZE) != 0:
+            return False
+        # Valid JSON that ends so has this object as its last item: cut it off, and close the array before it.
+        n -= NO_CANVAS_SIZE
+        if n == 7 and memcmp(self.body.data, b"[[], {}", 7) == 0:
+            self.args, self.kwargs = [], {}
+            return True
+        self.body.data[n] = 93
+        return self.decode_arguments(self.body.data[: n + 1])
+
+    cdef bint decode_arguments(self, bytes text) except *:
+        cdef object found
+        try:
+            found = self.loads(text) if fq_may_be_marked(<char*>text, len(text)) else self.decode(text)
+        except Exception:
+            # msgspec refuses what json takes: NaN, lone surrogates, numbers beyond a double.
+            try:
+                found = self.loads(text)
+            except Exception:
+                return False
+        if type(found) is not list or len(<list>found) != 2:
+            return False
+        args, kwargs = (<list>found)[0], (<list>found)[1]
+        if type(args) is not list or type(kwargs) is not dict:
+            return False
+        self.args, self.kwargs = args, kwargs
+        return True
+
+    cdef object new_request(self, PlainTask plain, const char* data, fq_frame* frame):
+        cdef Carried carried = Carried.__new__(Carried)
+        carried.id = PyUnicode_DecodeASCII(data + frame.id_at, frame.id_len, NULL)
+        carried.args, carried.kwargs, carried.hostname = self.args, self.kwargs, self.hostname
+        carried.envelope = data[: frame.payload_len]
+        request = plain.request_class.__new__(plain.request_class)
+        request._carried = carried
+        return request
+
+    # ------------------------------------------------------------------ the task
+
+    cdef int run_plain(self) except -1:
+        # 1: done. 0: the frame is Python's, and nothing has been done yet.
+        cdef fq_frame* frame = self.port.frame
+        cdef const char* data = <const char*>frame + sizeof(fq_frame)
+        cdef PlainTask plain
+        cdef Head head
+        cdef bint late = frame.flags & FQ_LATE, ignore, kept = False
+        cdef list args
+        cdef dict kwargs
+        cdef tuple positional
+        cdef PyObject* result
+        cdef uint64_t began
+        if frame.kind != FQ_TASK or frame.flags & (FQ_ODD | FQ_SIDE) or not frame.body_len:
+            return 0
+        if frame.expires != 0 and unix_time() > frame.expires:
+            return 0
+        plain = self.plain_task(frame.task)
+        if plain is None or not read_head(data, frame.payload_len, &head):
+            return 0
+        if not self.open_body(data + frame.body_at, frame.body_len):
+            return 0
+        args, kwargs = self.args, self.kwargs
+        self.args = self.kwargs = None
+        request = self.new_request(plain, data, frame)
+        ignore = PyObject_IsTrue(plain.task.ignore_result) if head.ignore_result < 0 else head.ignore_result
+
+        self.task_stack.push(plain.task)
+        plain.requests.push(request)
+        began = monotonic_ns()
+        if self.prerun.receivers:
+            self.prerun.send(sender=plain.task, task_id=request.id, task=plain.task, args=args, kwargs=kwargs)
+        positional = tuple(args)
+        self.interruptible = True
+        result = fq_call(<PyObject*>plain.fun, <PyObject*>positional, <PyObject*>kwargs)
+        self.interruptible = False
+        if result == NULL:
+            self.hand_over(plain, request, args, kwargs, late, 0)
+            return 1
+        value = <object>result
+        Py_DECREF(result)
+        try:
+            if not ignore:
+                kept = self.keep_result(plain, request, value, &head)
+            if kept and (self.success.receivers or self.postrun.receivers):
+                # Receivers are the application's: should one of them end this process, the result is there.
+                self.port.send(FQ_STORE, 0, 2, self.resp.data, self.resp.size)
+                kept = False
+            if self.success.receivers:
+                self.success.send(sender=plain.task, result=value, runtime=(monotonic_ns() - began) * 1e-9)
+            if plain.log_success is not None:
+                plain.log_success(request, value, (monotonic_ns() - began) * 1e-9)
+        except Exception:
+            self.on_error(plain, request, args, kwargs, late, 1)
+            return 1
+        self.end_task(plain, request, args, kwargs, value)
+        self.end_frame(late, kept)
+        return 1
+
+    cdef int hand_over(self, PlainTask plain, request, list args, dict kwargs, bint late, int stage) except -1:
+        cdef fq_exc old
+        fq_begin_handling(&old)
+        try:
+            self.on_error(plain, request, args, kwargs, late, stage)
+        finally:
+            fq_end_handling(&old)
+        return 0
+
+    cdef int end_task(self, PlainTask plain, request, list args, dict kwargs, value) except -1:
+        try:
+            if self.postrun.receivers:
+                self.postrun.send(sender=plain.task, task_id=request.id, task=plain.task, args=args, kwargs=kwargs,
+                                  retval=value, state="SUCCESS")
+        finally:
+            self.pop(plain)
+        return 0
+
+    def pop(self, PlainTask plain):
+        """Take task and request off their stacks, and clean up as Celery does after each task."""
+        self.task_stack.pop()
+        plain.requests.pop()
+        if plain.cleanup is not None:
+            plain.cleanup()
+
+    cdef int end_frame(self, bint late, bint kept) except -1:
+        if kept:
+            self.port.send(FQ_OUTCOME, ACK, 2, self.resp.data, self.resp.size)
+        elif late:
+            self.port.send(FQ_OUTCOME, ACK, 0, NULL, 0)
+        self.port.leave()
+        self.port.tell()
+        return 0
+
+    # ------------------------------------------------------------------ results
+
+    cdef bint keep_result(self, PlainTask plain, request, value, Head* head) except *:
+        # True: the commands are in self.resp. False: somebody else has stored it.
+        cdef Carried carried
+        cdef const char* id_text
+        cdef size_t id_size
+        if plain.keep != IN_RING:
+            plain.store(request, value)
+            return False
+        carried = request._carried
+        if carried is None or not self.put_result(request, value, head):
+            plain.store(request, value)
+            return False
+        id_text, id_size = fq_ascii(carried.id), fq_length(carried.id)
+        put(&self.json, b', "task_id": "', 14)
+        put(&self.json, id_text, id_size)
+        put(&self.json, b'"}', 2)
+        self.put_commands(id_text, id_size)
+        return True
+
+    cdef bint put_result(self, request, value, Head* head) except *:
+        # The result as Celery's JSON, up to the task's id. False: too large for this way.
+        self.json.size = 0
+        put(&self.json, b'{"status": "SUCCESS", "result": ', 32)
+        self.put_value(value)
+        if self.json.size > LARGE_TEXT:
+            return False
+        put(&self.json, b', "traceback": null, "children": ', 33)
+        children = request._children
+        if children:
+            self.put_text(self.encode([child.as_tuple() for child in children]))
+        else:
+            put(&self.json, b"[]", 2)
+        put(&self.json, b', "date_done": "', 16)
+        self.put_now()
+        put(&self.json, b'"', 1)
+        self.put_span(b', "group_id": "', 15, &head.group)
+        self.put_span(b', "parent_id": "', 16, &head.parent)
+        return True
+
+    cdef inline int put_span(self, const char* name, size_t size, Span* span) except -1:
+        if span.size:
+            put(&self.json, name, size)
+            put(&self.json, span.at, span.size)
+            put(&self.json, b'"', 1)
+        return 0
+
+    cdef int put_value(self, value) except -1:
+        # What json.dumps would write, for the plain types; everything else by the encoder of Python's side.
+        cdef object kind = type(value)
+        cdef char number[24]
+        cdef int overflow = 0
+        cdef int64_t whole
+        if value is None:
+            return put(&self.json, b"null", 4)
+        if value is True:
+            return put(&self.json, b"true", 4)
+        if value is False:
+            return put(&self.json, b"false", 5)
+        if kind is int:
+            whole = PyLong_AsLongLongAndOverflow(value, &overflow)
+            if not overflow:
+                return put(&self.json, number, digits(number, whole))
+        elif kind is float:
+            return self.put_float(PyFloat_AS_DOUBLE(value))
+        elif kind is str:
+            return self.put_quoted(value)
+        return self.put_text(self.encode(value))
+
+    cdef int put_float(self, double value) except -1:
+        cdef char* text
+        if value != value:
+            return put(&self.json, b"NaN", 3)
+        if value - value != 0:
+            return put(&self.json, b"Infinity", 8) if value > 0 else put(&self.json, b"-Infinity", 9)
+        text = PyOS_double_to_string(value, b"r", 0, Py_DTSF_ADD_DOT_0, NULL)
+        try:
+            return put(&self.json, text, strlen(text))
+        finally:
+            PyMem_Free(text)
+
+    cdef int put_quoted(self, str value) except -1:
+        cdef const char* p
+        cdef Py_ssize_t i, n
+        if fq_is_ascii(value):
+            p, n = fq_ascii(value), fq_length(value)
+            i = 0
+            while i < n and 32 <= p[i] <= 126 and p[i] != 34 and p[i] != 92:
+                i += 1
+            if i == n:
+                put(&self.json, b'"', 1)
+                put(&self.json, p, n)
+                return put(&self.json, b'"', 1)
+        return self.put_text(self.quote(value))
+
+    cdef int put_text(self, str text) except -1:
+        if not fq_is_ascii(text):
+            raise TypeError("JSON of Celery's encoder is ASCII")
+        return put(&self.json, fq_ascii(text), fq_length(text))
+
+    cdef int put_now(self) except -1:
+        # As app.now().isoformat(): the part above the second, and the zone, once per second from Python.
+        cdef timespec now
+        cdef char text[8]
+        cdef long micro
+        cdef int i
+        clock_gettime(CLOCK_REALTIME, &now)
+        if now.tv_sec != self.second:
+            self.second_text, self.zone_text = self.stamp(now.tv_sec)
+            self.second = now.tv_sec
+        put(&self.json, <char*>self.second_text, len(self.second_text))
+        micro = now.tv_nsec // 1000
+        if micro:
+            text[0] = 46
+            for i in range(6, 0, -1):
+                text[i] = <char>(48 + micro % 10)
+                micro //= 10
+            put(&self.json, text, 7)
+        return put(&self.json, <char*>self.zone_text, len(self.zone_text))
+
+    cdef int put_commands(self, const char* id_text, size_t id_size) except -1:
+        cdef Buffer* b = &self.resp
+        b.size = 0
+        grow(b, 2 * self.json.size + 512)
+        put(b, <char*>self.set_head, len(self.set_head))
+        self.put_key(id_text, id_size)
+        put(b, <char*>self.set_tail, len(self.set_tail))
+        put_bulk(b, self.json.data, self.json.size)
+        put(b, b"*3\r\n$7\r\nPUBLISH\r\n", 17)
+        self.put_key(id_text, id_size)
+        return put_bulk(b, self.json.data, self.json.size)
+
+    cdef int put_key(self, const char* id_text, size_t id_size) except -1:
+        put_count(&self.resp, 36, len(self.key_prefix) + id_size)
+        put(&self.resp, <char*>self.key_prefix, len(self.key_prefix))
+        put(&self.resp, id_text, id_size)
+        return put(&self.resp, b"\r\n", 2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import os
 import platform
@@ -59,9 +60,10 @@ command = GroupedCommand(
 
 def start(options: WorkerOptions) -> int:
     """Hand over to the engine. It is imported now, so that `--help` and mistakes cost nothing."""
+    from fastq.worker.cluster.lease import LEASE_S
     from fastq.worker.main import run
 
-    return run(options)
+    return run(options, announce=functools.partial(announce, lease_s=LEASE_S))
 
 
 def announce(options: WorkerOptions, program: ProgramInfo, *, lease_s: float) -> None:

@@ -1,0 +1,147 @@
+"""This worker's lease on what it holds: a registry entry and a heartbeat, made at every connection.
+
+A worker is alive for the others as long as its heartbeat key exists, and for those on its own host as long as its process
+does. The lease is as long as a worker may be silent before its messages go to others.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import msgspec
+import redis
+
+from fastq.ipc.segment import dead_segment, remove_files
+from fastq.transport.connect import Endpoint
+from fastq.transport.redis import commands
+from fastq.transport.redis.binding import Binding, declare_bindings
+from fastq.transport.redis.keys import Keys
+from fastq.transport.redis.recover import Restored, restore_worker
+from fastq.transport.redis.registry import RegistryEntry, dead_workers
+from fastq.transport.redis.unacked import restore_unacked
+
+logger = logging.getLogger(__name__)
+
+#: Seconds a worker may be silent before others take its messages: five heartbeats.
+LEASE_S = 10
+
+#: Seconds between heartbeats; Celery's own interval.
+BEAT_S = 2.0
+
+#: Seconds between looks at whether another worker has died.
+LOOK_S = 2.0
+
+#: Seconds between sweeps of what stock workers have left beyond their visibility timeout. kombu's: about 100.
+SWEEP_S = 60.0
+
+#: Seconds after which a rare command is given up.
+TIMEOUT_S = 10.0
+
+
+class Welcome(msgspec.Struct, frozen=True, kw_only=True):
+    """What the broker knew of this worker when it connected."""
+
+    #: Number of the last flush that was applied.
+    applied: int
+    #: By claim list that nobody had answered for: its entries, newest first.
+    found: dict[bytes, list[bytes]]
+    #: Another worker took this one for dead and gave its messages to others.
+    dispossessed: bool
+
+
+class Lease:
+    """What is said to the broker about this worker."""
+
+    def __init__(self, me: RegistryEntry, *, keys: Keys, bindings: Sequence[Binding]) -> None:
+        self.me, self.keys, self._bindings = me, keys, bindings
+        self._registered = False
+
+    def enter(self, client: redis.Redis, claims: Iterable[bytes]) -> Welcome:
+        """Register, or find out what has happened meanwhile. Blocks; for an errand."""
+        asked: Any = client
+        known = bool(asked.hexists(self.keys.workers, self.me.worker))
+        applied = int(asked.get(self.keys.flush(self.me.worker)) or 0)
+        dispossessed = self._registered and not known and not self._holds_claims(client)
+        both: Any = client.pipeline(transaction=True)  # one without the other would look like a dead worker
+        both.set(self.keys.heartbeat(self.me.worker), 1, ex=LEASE_S)
+        both.hset(self.keys.workers, self.me.worker, self.me.encode())
+        both.execute()
+        found = {claim: list(asked.lrange(claim, 0, -1)) for claim in claims}
+        declare_bindings(client, self._bindings, keys=self.keys)
+        self._registered = True
+        return Welcome(applied=applied, found=found, dispossessed=dispossessed)
+
+    def _holds_claims(self, client: redis.Redis) -> bool:
+        asked: Any = client
+        return any(asked.exists(self.keys.claims(key, self.me.worker)) for key in self.me.keys)
+
+    def beat(self) -> tuple[bytes, int]:
+        """The heartbeat as bytes, and the number of its replies."""
+        return commands.pack("SET", self.keys.heartbeat(self.me.worker), 1, "EX", LEASE_S), 1
+
+    def leave(self, client: redis.Redis) -> None:
+        """Take this worker off the registry; it holds nothing any more."""
+        pipe: Any = client.pipeline(transaction=True)
+        pipe.hdel(self.keys.workers, self.me.worker)
+        pipe.delete(self.keys.heartbeat(self.me.worker), self.keys.flush(self.me.worker))
+        pipe.delete(*(self.keys.claims(key, self.me.worker) for key in self.me.keys))
+        pipe.execute()
+
+
+class Janitor:
+    """Puts back what dead workers have left: fastq's by their leases, stock workers' by kombu's rules."""
+
+    def __init__(self, endpoint: Endpoint, *, keys: Keys, visibility_timeout_s: float, restore_limit: int | None) -> None:
+        self._endpoint, self._keys = endpoint, keys
+        self._visibility_timeout_s, self._restore_limit = visibility_timeout_s, restore_limit
+        self._client: redis.Redis | None = None
+
+    def look(self) -> list[Restored]:
+        """Restore dead fastq workers. Blocks; for an errand."""
+        client = self._connected()
+        return [self._restore(client, entry) for entry in dead_workers(client, keys=self._keys)]
+
+    def sweep(self) -> int:
+        """Restore what stock workers hold beyond the visibility timeout. Blocks; for an errand."""
+        return restore_unacked(
+            self._connected(),
+            keys=self._keys,
+            visibility_timeout_s=self._visibility_timeout_s,
+            limit=self._restore_limit,
+        )
+
+    def _connected(self) -> redis.Redis:
+        if self._client is None:
+            self._client = self._endpoint.client(timeout_s=TIMEOUT_S)
+        return self._client
+
+    def close(self) -> None:
+        if self._client is not None:
+            self._client.close()
+            self._client = None
+
+    def _restore(self, client: redis.Redis, entry: RegistryEntry) -> Restored:
+        restored = restore_dead(client, entry, keys=self._keys)
+        level = logging.WARNING if restored.restored or restored.started else logging.INFO
+        logger.log(level, "Worker %s is dead. Its messages: %s", entry.node or entry.worker, restored)
+        return restored
+
+
+def restore_dead(client: redis.Redis, entry: RegistryEntry, *, keys: Keys) -> Restored:
+    """Put back what a dead worker held; what its segment says was started under early acknowledgement, if it is here, is
+    not run again."""
+    with dead_segment(entry.segment) as segment:
+        started: set[tuple[str, int, int]] | None = None
+        if segment is not None:
+            found = segment.core.started_unconfirmed()
+            started = {(entry.keys[key], number, position) for key, number, position in found if key < len(entry.keys)}
+        restored = restore_worker(client, entry, keys=keys, started=_told(started))
+        if segment is not None and not restored.came_back:
+            remove_files(segment.path)
+    return restored
+
+
+def _told(started: set[tuple[str, int, int]] | None) -> Callable[[RegistryEntry], set[tuple[str, int, int]] | None]:
+    return lambda _entry: started

@@ -1,0 +1,530 @@
+"""The loop: wait, collect, decide, deal, claim, settle. Everything else is called from here, in this order."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+
+from fastq import _core, clock
+from fastq.errors import FastqError
+from fastq.ipc.messages import Exited, Failed, Forked, ToEngine
+from fastq.ipc.segment import SharedSegment
+from fastq.program import ProgramInfo, TaskInfo, Verdict
+from fastq.transport.connect import Endpoint
+from fastq.transport.redis.binding import Binding
+from fastq.transport.redis.giveback import Place, give_back
+from fastq.transport.redis.keys import Keys
+from fastq.transport.redis.registry import describe_process
+from fastq.worker.broker import Broker, ResultLink, Retries
+from fastq.worker.cluster.lease import BEAT_S, LOOK_S, SWEEP_S, Janitor, Lease, Welcome
+from fastq.worker.lifecycle import STOPPING, Event, State, after
+from fastq.worker.pipeline.admit import Admission
+from fastq.worker.pipeline.deal import HORIZON_S, Dealer
+from fastq.worker.pipeline.intake import Intake, QueueKey
+from fastq.worker.pipeline.order import Turns
+from fastq.worker.pipeline.settle import ResultStore, Settler
+from fastq.worker.pipeline.waiting import Waiting
+from fastq.worker.poll import Errands, Poller, Timers
+from fastq.worker.processes.children import Child, Children
+from fastq.worker.processes.nursery import NurseryProcess
+from fastq.worker.processes.timeouts import TimeLimits
+
+logger = logging.getLogger(__name__)
+
+#: Bytes of results that may wait for a result store before nothing more is dealt.
+RESULT_BACKLOG_BYTES = 64 << 20
+
+#: Frames per child beyond which the engine lets results pile up for a moment instead of waking for each.
+PLENTY = 8
+
+#: Seconds of that moment.
+PILE_UP_S = 0.001
+
+#: Seconds between two tries to start a nursery that died.
+NURSERY_RETRY_S = 2.0
+
+#: Messages given back between two heartbeats at most.
+GIVE_BACK = 10_000
+
+
+class Engine:
+    """A worker, from the moment its application is known. `run` returns the reason it stopped for."""
+
+    def __init__(
+        self,
+        program: ProgramInfo,
+        *,
+        worker: str,
+        segment: SharedSegment,
+        nursery: NurseryProcess,
+        poller: Poller,
+        timers: Timers,
+        errands: Errands,
+        restart_nursery: Callable[[], NurseryProcess],
+    ) -> None:
+        self.program, self.worker, self.segment, self.nursery = program, worker, segment, nursery
+        self.poller, self.timers, self.errands = poller, timers, errands
+        self._restart_nursery = restart_nursery
+        self.state = State.RUNNING
+        self.failure: FastqError | None = None
+        self.given_back = self.abandoned = 0
+        self._announced = False
+        self._dismissed = False
+        self._looking = self._sweeping = False
+        self._return_later: list[int] = []
+        self._build()
+
+    # ------------------------------------------------------------------ parts
+
+    def _build(self) -> None:
+        program = self.program
+        self.keys = Keys.from_options(program.transport_options)
+        self.ledger = make_ledger(self.segment, program.tasks)
+        if logger.isEnabledFor(logging.INFO):
+            self.ledger.log_received = []
+        self.dealer = Dealer(
+            self.ledger, multiplier=program.prefetch_multiplier, disable_prefetch=program.disable_prefetch
+        )
+        queue_keys = make_queue_keys(self.keys, program, self.worker)
+        self.intake = Intake(
+            self.ledger,
+            keys=queue_keys,
+            order=Turns(
+                [(k.queue, k.step) for k in queue_keys],
+                strategy=program.transport_options.get("queue_order_strategy") or "round_robin",
+            ),
+            timers=self.timers,
+            credit=self._credit,
+            round_trip=self._measure_round_trip,
+        )
+        self.settler = Settler(self.ledger, stamp_key=self.keys.flush(self.worker), timers=self.timers)
+        self.admission = Admission(
+            self.ledger,
+            tasks=program.tasks,
+            side_prefix=self.segment.path,
+            undecodable_key=lambda key: self.keys.undecodable(queue_keys[key].queue).encode(),
+            log_received=logger.isEnabledFor(logging.INFO),
+        )
+        self.waiting = Waiting(
+            self.ledger,
+            intake=self.intake,
+            timers=self.timers,
+            admit=lambda entry, raw: self.admission.admit(entry, raw, due=True),
+        )
+        self.children = Children(
+            self.segment,
+            self.ledger,
+            poller=self.poller,
+            timers=self.timers,
+            fork=lambda slot: self.nursery.fork(slot),
+            lost=self._lost_child,
+        )
+        self.limits = TimeLimits(self.ledger, children=self.children, timers=self.timers, expired=self.children.kill)
+        self._build_broker()
+
+    def _build_broker(self) -> None:
+        program = self.program
+        endpoint = Endpoint.parse(
+            program.broker_urls,
+            transport_options=program.transport_options,
+            use_ssl=program.broker_use_ssl,
+        )
+        me = describe_process(
+            self.worker,
+            node=program.node,
+            keys=[k.key.decode()[len(self.keys.prefix) :] for k in self.intake.keys],
+            segment=str(self.segment.path),
+        )
+        self.endpoint = endpoint
+        self.lease = Lease(me, keys=self.keys, bindings=bindings(program))
+        self.broker = Broker(
+            endpoint,
+            lease=self.lease,
+            intake=self.intake,
+            settler=self.settler,
+            poller=self.poller,
+            timers=self.timers,
+            errands=self.errands,
+            retries=Retries(
+                on_startup=program.broker_connection_retry_on_startup,
+                later=program.broker_connection_retry,
+                most=program.broker_connection_max_retries or None,
+                timeout_s=program.broker_connection_timeout_s or 4.0,
+            ),
+            came=self._broker_came,
+            went=self._broker_went,
+            failed=self._fail,
+        )
+        options = program.transport_options
+        self.janitor = Janitor(
+            endpoint,
+            keys=self.keys,
+            visibility_timeout_s=float(options.get("visibility_timeout") or 3600),
+            restore_limit=options.get("unacked_restore_limit"),
+        )
+        self.results: ResultStore | None = None
+        self.result_link: ResultLink | None = None
+        if program.results.kind == "redis":
+            self._build_results(endpoint)
+
+    def _build_results(self, broker: Endpoint) -> None:
+        results = self.program.results
+        there = Endpoint.parse(
+            results.url, transport_options={**results.options, **results.transport_options}, use_ssl=None
+        )
+        if there == broker:
+            return
+        self.results = ResultStore(self.ledger, timers=self.timers)
+        self.result_link = ResultLink(
+            there,
+            store=self.results,
+            poller=self.poller,
+            timers=self.timers,
+            errands=self.errands,
+            node=self.program.node,
+        )
+
+    # ------------------------------------------------------------------ the loop
+
+    def run(self) -> None:
+        """Work until stopped."""
+        self.broker.dial()
+        if self.result_link is not None:
+            self.result_link.dial()
+        self.children.keep(self.program.concurrency)
+        while self.state is not State.STOPPED:
+            self._wait()
+            self.timers.run_due()
+            self.turn()
+
+    def _wait(self) -> None:
+        """Sleep until something happens. Children wake the engine for what it can use now."""
+        timeout_s = self.timers.until_next_s()
+        plenty = self.ledger.unstarted() > PLENTY * max(1, len(self.children))
+        if plenty and not self.settler.flying:
+            timeout_s = PILE_UP_S if timeout_s is None else min(timeout_s, PILE_UP_S)
+        if self.ledger.sleep(self.settler.flying or plenty):
+            timeout_s = 0.0
+        self.poller.wait(timeout_s)
+        self.ledger.awake()
+
+    def turn(self) -> None:
+        """One round: what came in goes on."""
+        for entry, message in self.ledger.collect():
+            self.ledger.requeue(entry, message)
+        for entry, raw in self.ledger.take_odd():
+            self.admission.admit(entry, raw)
+        if self.ledger.log_received:
+            self._log_received()
+        if self.ledger.result_backlog < RESULT_BACKLOG_BYTES:
+            self.dealer.deal(self.children.slots)
+        self.limits.pump()
+        if self.broker.up:
+            self.broker.pump(self.waiting.pump, self.intake.pump, self.settler.pump)
+        if self.result_link is not None:
+            self.result_link.pump()
+        if self.dealer.needs_watching:
+            self.timers.sooner("unstick", HORIZON_S, _nothing)
+        if self.state in STOPPING:
+            self._go_on_stopping()
+
+    def _log_received(self) -> None:
+        received, self.ledger.log_received = self.ledger.log_received, []
+        for name, identity in received or ():
+            logger.info("Task %s[%s] received", name.decode(), identity.decode())
+
+    def _credit(self) -> int:
+        limit = self.program.eta_task_limit
+        if limit is not None and self.ledger.waiting >= limit:
+            return 0
+        ready = self.children.ready
+        return self.dealer.credit(ready) if ready else 0
+
+    def _measure_round_trip(self, took_s: float) -> None:
+        self.dealer.round_trip_s += 0.2 * (took_s - self.dealer.round_trip_s)
+
+    # ------------------------------------------------------------------ the broker
+
+    def _broker_came(self, welcome: Welcome) -> None:
+        if welcome.dispossessed:
+            self._dispossess()
+        if not self._announced:
+            self._announced = True
+            logger.info("Connected to %s", self.endpoint.masked())
+            # Celery's own words and level; scripts and tests wait for them.
+            logger.info("%s ready.", self.program.node)
+            self.nursery.notify("worker_ready", {})
+        self.timers.set("beat", BEAT_S, self._beat)
+        self.timers.set("look", 0.0, self._look)
+        if "sweep" not in self.timers:
+            self.timers.set("sweep", 0.0, self._sweep)
+
+    def _broker_went(self) -> None:
+        self.waiting.lost()
+        self.timers.cancel("beat")
+
+    def _beat(self) -> None:
+        self.broker.check()
+        if self.broker.up:
+            data, replies = self.lease.beat()
+            self.broker.pump(lambda: self.settler.ask(data, replies, _log_errors))
+            self.timers.set("beat", BEAT_S, self._beat)
+
+    def _dispossess(self) -> None:
+        """Others have what this worker held and had not started: it must not start it."""
+        for slot in self.children.slots:
+            self.ledger.recall(slot)
+        dropped = self.ledger.withdraw(0xFFFFFFFF)
+        for entry, *_ in dropped:
+            self.ledger.quit(entry)
+        logger.warning(
+            "This worker was silent for longer than its lease: others took over %d messages that it held.", len(dropped)
+        )
+
+    def _look(self) -> None:
+        if self.state is State.RUNNING:
+            self.timers.set("look", LOOK_S, self._look)
+            if self.broker.up and not self._looking:
+                self._looking = True
+                self.errands.run(self.janitor.look, self._looked, name="fastq-restore")
+
+    def _looked(self, outcome: object) -> None:
+        self._looking = False
+        if isinstance(outcome, Exception):
+            self._janitor_failed(outcome)
+
+    def _sweep(self) -> None:
+        if self.state is State.RUNNING:
+            self.timers.set("sweep", SWEEP_S, self._sweep)
+            if self.broker.up and not self._sweeping:
+                self._sweeping = True
+                self.errands.run(self.janitor.sweep, self._swept, name="fastq-sweep")
+
+    def _swept(self, outcome: object) -> None:
+        self._sweeping = False
+        if isinstance(outcome, Exception):
+            self._janitor_failed(outcome)
+        elif outcome:
+            logger.warning("Restored %s messages that stock workers held beyond the visibility timeout", outcome)
+
+    def _janitor_failed(self, error: Exception) -> None:
+        logger.warning("Could not look after other workers' messages now: %s", self.endpoint.explain(error))
+
+    def _fail(self, error: FastqError) -> None:
+        self.failure = error
+        if self.state is not State.STOPPED:
+            self._enter(Event.FAILED)
+
+    # ------------------------------------------------------------------ nursery and children
+
+    def said(self, nursery: NurseryProcess, message: ToEngine) -> None:
+        """A message of the nursery."""
+        if isinstance(message, Forked):
+            self.children.forked(message)
+        elif isinstance(message, Exited):
+            self._bury(message)
+        elif isinstance(message, Failed):
+            logger.error("%s", message.message)
+
+    def _bury(self, message: Exited) -> None:
+        for entry, raw in self.ledger.collect():  # what it had written before it died counts
+            self.ledger.requeue(entry, raw)
+        self.children.exited(message)
+
+    def _lost_child(self, child: Child, verdict: Verdict) -> None:
+        """A child died in a task."""
+        assert child.victim is not None
+        entry, kind, _task, flags, payload, _began = child.victim
+        if kind != _core.TASK:
+            logger.error("A child died while it carried out a verdict; its message is dropped.")
+            self.ledger.settle(entry)
+        elif self.state is State.COLD and flags & _core.LATE:
+            self._return_later.append(entry)
+        else:
+            self.admission.judge(entry, payload, verdict)
+
+    def nursery_ended(self, nursery: NurseryProcess) -> None:
+        """The nursery is gone."""
+        if nursery is not self.nursery or self._dismissed:
+            return
+        code = nursery.process.returncode
+        logger.error("The nursery pid:%s ended with code %s; starting another.", nursery.pid, code)
+        for entry, raw in self.ledger.collect():
+            self.ledger.requeue(entry, raw)
+        self.children.orphaned()
+        self.timers.set("nursery", NURSERY_RETRY_S if code == 0 else 0.0, self._new_nursery)
+
+    def _new_nursery(self) -> None:
+        self.nursery = self._restart_nursery()
+
+    def new_program(self, program: ProgramInfo) -> None:
+        """Another nursery has loaded the application."""
+        if [task.name for task in program.tasks] != [task.name for task in self.program.tasks]:
+            logger.critical("The application has other tasks than before; this worker has to be started again.")
+            self.stop(Event.TERM)
+        self.children.fill()
+
+    # ------------------------------------------------------------------ stopping
+
+    def stop(self, event: Event) -> None:
+        """Somebody wants the worker to stop."""
+        if self.state is not State.STOPPED:
+            self._enter(event)
+
+    def _enter(self, event: Event) -> None:
+        before, self.state = self.state, after(self.state, event)
+        if before is State.RUNNING:
+            self.intake.quiet()
+        if self.state is before:
+            return
+        if self.state is State.SOFT:
+            wanted = self.ledger.busy() > 0 or self.program.soft_shutdown_on_idle
+            wait_s = self.program.soft_shutdown_timeout_s if wanted else 0.0
+            self.timers.set("soft", wait_s, lambda: self._enter(Event.LATE) if self.state is State.SOFT else None)
+            if wait_s:
+                logger.warning("Initiating Soft Shutdown, terminating in %s seconds", wait_s)
+        if self.state is State.COLD:
+            self._kill_running()
+
+    def _kill_running(self) -> None:
+        for slot in self.children.slots:
+            running = self.ledger.running(slot)
+            if running is not None:
+                self.abandoned += 1
+                self.children.kill(slot, Verdict(kind="cancelled", started=True, pid=self.children.pid(slot), task=running[3]))
+
+    def _go_on_stopping(self) -> None:
+        """Take the next steps of stopping that are possible now."""
+        if self.failure is not None and not self.broker.up:
+            self._enter(Event.DRAINED)
+            return
+        self._give_back()
+        if self.ledger.busy() or self.ledger.pending or not self.settler.clean or not self.intake.drained:
+            if not self.broker.up and not self.ledger.busy() and self.state is State.COLD:
+                self._enter(Event.DRAINED)
+            return
+        if self.results is not None and not self.results.clean:
+            return
+        if self._returning():
+            return
+        self._enter(Event.DRAINED)
+
+    def _returning(self) -> bool:
+        # Late acknowledged tasks that were killed go back as well, when the children are gone.
+        entries, self._return_later = self._return_later, []
+        self._return([(entry, *place) for entry in entries if (place := self.ledger.where(entry)) is not None])
+        return bool(entries)
+
+    def _give_back(self) -> None:
+        """What no child has started goes back to the front of its queue at once."""
+        if not self.broker.up or not self.intake.drained:
+            return
+        for slot in self.children.slots:
+            self.ledger.recall(slot)
+        fetched = [(entry, *place) for entry in self.waiting.abandon() if (place := self.ledger.where(entry)) is not None]
+        self._return(fetched + self.ledger.withdraw(GIVE_BACK))
+        if self.ledger.waiting:
+            self.timers.set("give-back", 0.0, _nothing)
+
+    def _return(self, withdrawn: Sequence[tuple[int, int, int, int]]) -> None:
+        if not withdrawn:
+            return
+        places = [
+            Place(
+                entry=entry,
+                queue=self.intake.keys[key].key,
+                claim=self.intake.keys[key].claim_prefix + b"%d" % number,
+                number=number,
+                position=position,
+            )
+            for entry, key, number, position in withdrawn
+        ]
+        client = self.endpoint.client(timeout_s=10.0)
+        try:
+            for entries in give_back(client, places):
+                self.given_back += len(entries)
+                for entry in entries:
+                    self.ledger.quit(entry)
+        except Exception as error:  # noqa: BLE001  they stay claimed, and go back when the lease ends
+            logger.error("Could not give messages back: %s. They go back when this worker's lease ends.", error)
+        finally:
+            client.close()
+
+    def close(self) -> None:
+        """Say goodbye: children, nursery, broker, segment. May be called twice."""
+        self._dismissed = True
+        self._send_children_away()
+        self.nursery.kill()
+        self.children.close()
+        if self.broker.up and not self.ledger.size:
+            self._leave()
+        self.broker.close()
+        if self.result_link is not None:
+            self.result_link.close()
+        self.janitor.close()
+        if not self.ledger.size:
+            self.segment.remove()
+
+    def _leave(self) -> None:
+        client = self.endpoint.client(timeout_s=5.0)
+        try:
+            self.lease.leave(client)
+        except Exception as error:  # noqa: BLE001  the lease ends by itself
+            logger.warning("Could not leave the registry: %s", error)
+        finally:
+            client.close()
+
+    def _send_children_away(self) -> None:
+        """Children flush what applications want flushed, then the nursery says goodbye to the application."""
+        self.children.dismiss()
+        until = clock.monotonic() + 5.0
+        while len(self.children) and self.nursery.alive and clock.monotonic() < until:
+            self.poller.wait(0.1)
+        self.nursery.stop()
+        while self.nursery.alive and clock.monotonic() < until:
+            self.poller.wait(0.1)
+
+
+def _nothing() -> None:
+    """A timer that only ends a wait."""
+
+
+def _log_errors(errors: list[bytes]) -> None:
+    for error in errors:
+        logger.error("Redis: %s", error.decode("utf-8", "replace"))
+
+
+def make_ledger(segment: SharedSegment, tasks: Sequence[TaskInfo]) -> _core.Ledger:
+    return _core.Ledger(
+        segment.core,
+        [task.name.encode() for task in tasks],
+        [task.acks_late for task in tasks],
+        [(task.soft_time_limit or 0.0, task.time_limit or 0.0) for task in tasks],
+    )
+
+
+def make_queue_keys(keys: Keys, program: ProgramInfo, worker: str) -> list[QueueKey]:
+    """Every list to read: each queue at each priority step."""
+    made = []
+    for queue in program.queues:
+        for step, key in zip(keys.priority_steps, keys.queue_keys(queue.name), strict=True):
+            claims = keys.claim(key, worker, number=0).removesuffix("0")
+            made.append(
+                QueueKey(
+                    queue=queue.name,
+                    step=step,
+                    key=keys.waiting(key).encode(),
+                    claim_prefix=claims.encode(),
+                    index=keys.claims(key, worker).encode(),
+                )
+            )
+    return made
+
+
+def bindings(program: ProgramInfo) -> list[Binding]:
+    """What kombu would declare for the queues."""
+    return [
+        Binding(q.exchange, q.exchange_type, q.routing_key, q.name)  # type: ignore[arg-type]
+        for q in program.queues
+        if q.exchange and q.exchange_type in ("direct", "topic")
+    ]

@@ -1,0 +1,225 @@
+"""Run a worker: nursery first, then the engine; say how it ended."""
+
+from __future__ import annotations
+
+import faulthandler
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable
+
+from fastq import clock
+from fastq.config.nodename import node_name
+from fastq.config.settings import WorkerOptions
+from fastq.errors import FastqError, ProcessLost, SurroundingsError
+from fastq.ipc.messages import Failed, Ready, Start, ToEngine
+from fastq.ipc.segment import SharedSegment
+from fastq.program import ProgramInfo
+from fastq.worker.engine import Engine
+from fastq.worker.lifecycle import Event, State
+from fastq.worker.poll import Errands, Poller, Timers
+from fastq.worker.processes.nursery import NurseryProcess
+from fastq.worker.processes.posix import Signals
+
+logger = logging.getLogger(__name__)
+
+Announce = Callable[[WorkerOptions, ProgramInfo], None]
+
+#: Slots of the segment: more than children, because a slot is needed on until the broker has confirmed what its child
+#: did. The file is sparse; a slot takes memory when it is used first.
+MOST_SLOTS = 512
+
+#: Exit codes: a second INT is Celery's way of saying that it was stopped by force.
+OK, FAILED, INTERRUPTED = 0, 1, 1
+
+
+def run(options: WorkerOptions, *, announce: Announce | None = None) -> int:
+    """Run a worker until it is stopped. Returns its exit code; raises FastqError if it cannot start.
+
+    `announce` is called when the application is loaded, before the broker is asked. Blocks.
+    """
+    worker = Worker(options, announce=announce or (lambda _options, _program: None))
+    try:
+        code = worker.run()
+    finally:
+        worker.close()
+    if worker.restart:
+        os.execv(sys.executable, sys.orig_argv[:1] + sys.orig_argv[1:])
+    return code
+
+
+class Worker:
+    """The main process: what is there before the application is known, and after it is gone."""
+
+    def __init__(self, options: WorkerOptions, *, announce: Announce) -> None:
+        self.options, self._announce = options, announce
+        self.restart = False
+        self._engine: Engine | None = None
+        self._program: ProgramInfo | None = None
+        self._failed: Failed | None = None
+        self._interrupts = 0
+        self._stopped_early = False
+        self._code = OK
+        self.name = f"{node_name(options.hostname)}-{clock.random_hex(8)}"
+        self.poller, self.timers = Poller(), Timers()
+        self.errands = Errands(self.poller)
+        self.eventfd = os.eventfd(0, os.EFD_NONBLOCK)
+        self.poller.watch(self.eventfd, lambda _events: _drain(self.eventfd))
+        self.segment: SharedSegment | None = None
+        self.nursery: NurseryProcess | None = None
+        self.signals = Signals(
+            self.poller,
+            numbers=[signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP],
+            act=self._signalled,
+        )
+        faulthandler.register(signal.SIGUSR1)
+
+    # Starting
+
+    def run(self) -> int:
+        program = self._load()
+        if program is None:
+            return self._code
+        self._announce(self.options, program)
+        for warning in program.warnings:
+            logger.warning("%s", warning)
+        assert self.segment is not None and self.nursery is not None
+        self._engine = Engine(
+            program,
+            worker=self.name,
+            segment=self.segment,
+            nursery=self.nursery,
+            poller=self.poller,
+            timers=self.timers,
+            errands=self.errands,
+            restart_nursery=self._start_nursery,
+        )
+        if self.options.purge:
+            self._purge(self._engine)
+        self._engine.run()
+        return self._end(self._engine)
+
+    def _load(self) -> ProgramInfo | None:
+        """Have the nursery load the application; None if we were stopped meanwhile."""
+        self.segment = SharedSegment.create(self.name, slots=MOST_SLOTS)
+        self.nursery = self._start_nursery()
+        while self._program is None and self._failed is None and not self._stopped_early:
+            self.poller.wait(None)
+        if self._failed is not None:
+            raise _as_error(self._failed)
+        return self._program
+
+    def _start_nursery(self) -> NurseryProcess:
+        assert self.segment is not None
+        start = Start(
+            options=self.options, segment=str(self.segment.path), eventfd=self.eventfd, worker=self.name
+        )
+        return NurseryProcess(start, poller=self.poller, said=self._said, ended=self._nursery_ended)
+
+    def _said(self, nursery: NurseryProcess, message: ToEngine) -> None:
+        if self._engine is not None:
+            if isinstance(message, Ready):
+                self._engine.new_program(message.program)
+            else:
+                self._engine.said(nursery, message)
+        elif isinstance(message, Ready):
+            self._program = message.program
+        elif isinstance(message, Failed):
+            self._failed = message
+
+    def _nursery_ended(self, nursery: NurseryProcess) -> None:
+        if self._engine is not None:
+            self._engine.nursery_ended(nursery)
+        elif self._failed is None and not self._stopped_early:
+            code = nursery.process.returncode
+            self._failed = Failed(message=f"the process that loads the application ended with code {code}", exit_code=1)
+
+    def _purge(self, engine: Engine) -> None:
+        client = engine.endpoint.client(timeout_s=10.0)
+        lists = [key.key for key in engine.intake.keys]
+        try:
+            found = sum(int(client.llen(name)) for name in lists)  # type: ignore[arg-type]
+            client.delete(*lists)
+        except Exception as error:
+            raise engine.endpoint.explain(error) from error
+        finally:
+            client.close()
+        logger.warning("purge: Erased %d message%s from the queues.", found, "" if found == 1 else "s")
+
+    # Stopping
+
+    def _signalled(self, number: int) -> None:
+        if number == signal.SIGTERM and os.environ.get("REMAP_SIGTERM") == "SIGQUIT":
+            number = signal.SIGQUIT
+        if number == signal.SIGHUP:
+            self.restart = True
+            logger.warning("Restarting after this: %s", " ".join(sys.orig_argv))
+        cold = number == signal.SIGQUIT
+        if number == signal.SIGINT:
+            self._interrupts += 1
+            self._code = INTERRUPTED
+            cold = self._interrupts > 1
+        self._stop(number, cold=cold)
+
+    def _stop(self, number: int, *, cold: bool) -> None:
+        if self._engine is None:
+            self._stopped_early = True
+            return
+        # On stderr, whatever the log level is, in Celery's words.
+        sys.stderr.write(f"\nworker: {'Cold' if cold else 'Warm'} shutdown (MainProcess)\n")
+        sys.stderr.flush()
+        if self._engine.state is State.RUNNING:
+            how = "Cold" if cold else "Warm"
+            arguments: dict[str, object] = {"sig": signal.Signals(number).name, "how": how, "exitcode": self._code}
+            self._engine.nursery.notify("worker_shutting_down", arguments)
+        self._engine.stop(Event.QUIT if cold else Event.TERM)
+
+    def _end(self, engine: Engine) -> int:
+        if engine.failure is not None:
+            logger.critical("%s", engine.failure)
+            return FAILED
+        ledger = engine.ledger
+        logger.warning(
+            "Stopped: %d finished, %d returned to their queues, %d abandoned.",
+            ledger.finished,
+            engine.given_back,
+            engine.abandoned,
+        )
+        return self._code
+
+    def close(self) -> None:
+        """Leave nothing behind; may be called twice."""
+        if self._engine is not None:
+            self._engine.close()
+            self._engine = None
+        elif self.nursery is not None:
+            self.nursery.kill()
+            if self.segment is not None:
+                self.segment.remove()
+        self.signals.close()
+        self.errands.close()
+        self.poller.close()
+
+
+def _as_error(failed: Failed) -> FastqError:
+    if failed.details:
+        logger.debug("%s", failed.details)
+    error: FastqError = SurroundingsError(failed.message) if failed.exit_code != 2 else _usage(failed.message)
+    return error
+
+
+def _usage(message: str) -> FastqError:
+    from fastq.errors import ApplicationError
+
+    return ApplicationError(message)
+
+
+def _drain(eventfd: int) -> None:
+    try:
+        os.eventfd_read(eventfd)
+    except BlockingIOError:
+        pass
+
+
+__all__ = ["ProcessLost", "Worker", "run"]

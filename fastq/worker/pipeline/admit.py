@@ -1,0 +1,121 @@
+"""Look at messages that are not plain: now, later, or never. Plain Python; `wire/` is the specification."""
+
+from __future__ import annotations
+
+import logging
+import struct
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from fastq import _core, clock
+from fastq.errors import EnvelopeError, PeerError
+from fastq.program import TaskInfo, Verdict
+from fastq.wire.envelope import Header, read_header
+
+logger = logging.getLogger(__name__)
+
+_LENGTH = struct.Struct("<I")
+
+
+class Admission:
+    """Decides about messages that the compiled scan declined, and places verdicts."""
+
+    def __init__(
+        self,
+        ledger: _core.Ledger,
+        *,
+        tasks: Sequence[TaskInfo],
+        side_prefix: Path,
+        undecodable_key: Callable[[int], bytes],
+        log_received: bool,
+    ) -> None:
+        self._ledger = ledger
+        self._tasks = tasks
+        self._numbers = {task.name: number for number, task in enumerate(tasks)}
+        self._side_prefix = side_prefix
+        self._side_count = 0
+        self._undecodable_key = undecodable_key
+        self._log_received = log_received
+
+    def admit(self, entry: int, raw: bytes, *, due: bool = False) -> None:
+        """Decide about one message. `due`: it has waited for its time already."""
+        try:
+            header = read_header(raw)
+        except EnvelopeError as error:
+            self._divert(entry, raw, error)
+        except PeerError as error:
+            self._refuse(entry, raw, error)
+        else:
+            self._decide(entry, raw, header, due=due)
+
+    def _decide(self, entry: int, raw: bytes, header: Header, *, due: bool) -> None:
+        number = self._number(header)
+        if self._log_received and not due:
+            logger.info("Task %s[%s] received", header.task, header.id)
+        if header.task is not None and number is None:
+            self.judge(entry, raw, Verdict(kind="unknown", reason=header.task))
+        elif header.expires is not None and clock.now() > header.expires:
+            self.judge(entry, raw, Verdict(kind="expired", task=number))
+        elif header.eta is not None and header.eta > clock.now() and not due:
+            self._ledger.park(entry, header.eta)
+        else:
+            self._place(entry, raw, header, number)
+
+    def _number(self, header: Header) -> int | None:
+        return None if header.task is None else self._numbers.get(header.task)
+
+    def _place(self, entry: int, raw: bytes, header: Header, number: int | None) -> None:
+        task = None if number is None else self._tasks[number]
+        late = task is not None and task.acks_late
+        soft_s, hard_s = limits(header, task)
+        payload, flags = self._payload(raw)
+        self._ledger.place(
+            entry,
+            payload,
+            task=_core.NO_TASK if number is None else number,
+            flags=flags | _core.ODD | (_core.LATE if late else 0),
+            expires=header.expires or 0.0,
+            soft_s=soft_s,
+            hard_s=hard_s,
+        )
+
+    def judge(self, entry: int, raw: bytes, verdict: Verdict) -> None:
+        """Have a child tell result store and application how the engine had to end this message."""
+        said = msgspec.msgpack.encode(verdict)
+        payload, flags = self._payload(_LENGTH.pack(len(said)) + said + raw)
+        # Late in any case: it is settled when the verdict has been carried out, not when a child begins with it.
+        task = _core.NO_TASK if verdict.task is None else verdict.task
+        self._ledger.place(entry, payload, kind=_core.VERDICT, task=task, flags=flags | _core.LATE, first=True)
+
+    def _payload(self, raw: bytes) -> tuple[bytes, Literal[0, 2]]:
+        """What goes into the ring: the message, or the path of a file that holds it (flag SIDE)."""
+        if len(raw) <= self._ledger.largest:
+            return raw, 0
+        self._side_count += 1
+        path = Path(f"{self._side_prefix}.t{self._side_count}")
+        path.write_bytes(raw)
+        return str(path).encode(), 2
+
+    def _divert(self, entry: int, raw: bytes, error: PeerError) -> None:
+        place = self._ledger.where(entry)
+        assert place is not None
+        key = self._undecodable_key(place[0])
+        logger.error(
+            "Not a message: %s. It was moved to the list %s; %d bytes: %.200r", error, key.decode(), len(raw), raw[:200]
+        )
+        self._ledger.requeue(entry, raw, key)
+
+    def _refuse(self, entry: int, raw: bytes, error: PeerError) -> None:
+        self.judge(entry, raw, Verdict(kind="invalid", reason=str(error)))
+
+
+def limits(header: Header, task: TaskInfo | None) -> tuple[float, float]:
+    """(soft, hard) time limits in seconds, 0 for none: the message's, else the task's."""
+    soft_s, hard_s = header.soft_limit_s, header.hard_limit_s
+    if task is not None:
+        soft_s = task.soft_time_limit if soft_s is None else soft_s
+        hard_s = task.time_limit if hard_s is None else hard_s
+    return soft_s or 0.0, hard_s or 0.0

@@ -1,0 +1,340 @@
+"""Claim messages: in batches while there is a backlog, one by one and at once while there is none.
+
+Waiting costs nothing: each queue key has a connection that blocks in BLMOVE, so the server wakes one worker for one message.
+When messages come quickly, or a backlog is known, claims are made by transactions of up to MOST messages instead.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
+
+import msgspec
+
+from fastq import _core, clock
+from fastq.transport.redis import commands
+from fastq.transport.redis.stream import Stream
+from fastq.worker.poll import Timers
+
+logger = logging.getLogger(__name__)
+
+#: Messages of one claim. The server does nothing else for the 1.4 µs that each takes; a reply is about a kilobyte a message.
+MOST = 256
+
+#: Claims on their way at once, so that the next batch arrives while the last is dealt, however far the server is.
+PIPELINED = 2
+
+#: Seconds between two messages that came by waiting, below which it is cheaper to claim in batches.
+HURRY_S = 0.001
+
+#: Seconds between claims when messages trickle in: the longest that batching may delay one.
+PULL_S = 0.001
+
+#: Messages asked for when none is known to wait.
+PULLED = 32
+
+#: Seconds after which a blocked connection is asked to answer, so that a dead one is noticed. It costs two commands.
+WAIT_S = 30
+
+
+class QueueKey(msgspec.Struct, frozen=True, kw_only=True):
+    """One list on the server: a queue at one priority step."""
+
+    queue: str
+    step: int
+    key: bytes
+    claim_prefix: bytes
+    index: bytes
+
+
+class Order(Protocol):
+    """Which keys to claim from next, given their lengths: (key number, count) pairs (see `order.py`)."""
+
+    def __call__(self, lengths: Sequence[int], want: int) -> list[tuple[int, int]]: ...
+
+
+class Expected(Protocol):
+    """A reply that is to come on the claiming connection."""
+
+    def begin(self, reader: _core.Reader) -> None: ...
+    def read(self, reader: _core.Reader) -> bool: ...
+
+
+class Skip:
+    """Replies that nobody needs; errors among them are logged."""
+
+    def __init__(self, count: int) -> None:
+        self._left = count
+
+    def begin(self, reader: _core.Reader) -> None: ...
+
+    def read(self, reader: _core.Reader) -> bool:
+        self._left = reader.skip_replies(self._left)
+        for error in reader.take_errors():
+            logger.warning("Redis: %s", error.decode("utf-8", "replace"))
+        return self._left == 0
+
+
+class Claim:
+    """A claiming transaction on its way."""
+
+    def __init__(self, intake: Intake, *, key: int, count: int) -> None:
+        self.key, self.count = key, count
+        self.batch, self.n = intake.ledger.open_batch(key, count)
+        self._intake = intake
+        self._sent_at = clock.monotonic()
+
+    def begin(self, reader: _core.Reader) -> None:
+        reader.expect_claim(self.batch, self.count, len(self._intake.keys))
+
+    def read(self, reader: _core.Reader) -> bool:
+        answer = reader.read_claim(self._intake.ledger)
+        if answer is None:
+            return False
+        self._intake.claimed(self, answer, took_s=clock.monotonic() - self._sent_at)
+        return True
+
+
+class Waiter:
+    """A connection that blocks for one message of one key."""
+
+    def __init__(self, intake: Intake, *, key: int, stream: Stream, client_id: int | None) -> None:
+        self.key, self.stream, self.client_id = key, stream, client_id
+        self.batch: int | None = None
+        self.n = 0
+        self._intake = intake
+        self._skip = 0
+        self._stale: int | None = None
+        self.leaving = False
+
+    @property
+    def armed(self) -> bool:
+        return self.batch is not None
+
+    def arm(self) -> None:
+        key = self._intake.keys[self.key]
+        self.batch, self.n = self._intake.ledger.open_batch(self.key, 1)
+        self.leaving = False
+        self._skip += 1
+        forget = b""
+        if self._stale is not None:
+            forget, self._skip, self._stale = commands.pack("SREM", key.index, self._stale), self._skip + 1, None
+        into = key.claim_prefix + b"%d" % self.n
+        wait = commands.claim_blocking(key.key, into=into, index=key.index, n=self.n, timeout_s=WAIT_S)
+        self.stream.send(forget + wait)
+
+    def ready(self) -> None:
+        """Something has arrived."""
+        self.stream.receive()
+        reader = self.stream.reader
+        self._skip = reader.skip_replies(self._skip)
+        if self._skip or self.batch is None:
+            return
+        moved = reader.read_moved(self._intake.ledger, self.batch)
+        if moved is None:
+            return
+        self._intake.ledger.close_batch(self.batch)
+        self.batch = None
+        if not moved:
+            self._stale = self.n
+            for error in reader.take_errors():
+                logger.error("Redis refused to wait for messages: %s", error.decode("utf-8", "replace"))
+        self._intake.waited(self, moved=moved)
+
+
+class Intake:
+    """The claiming side of a worker. `credit` says how many messages it may take now."""
+
+    def __init__(
+        self,
+        ledger: _core.Ledger,
+        *,
+        keys: Sequence[QueueKey],
+        order: Order,
+        timers: Timers,
+        credit: Callable[[], int],
+        round_trip: Callable[[float], None],
+    ) -> None:
+        self.ledger, self.keys = ledger, keys
+        self._order, self._timers, self._credit, self._round_trip = order, timers, credit, round_trip
+        self._stream: Stream | None = None
+        self._expected: deque[Expected] = deque()
+        self._claims = 0
+        self._waiters: list[Waiter] = []
+        self._lengths = [0] * len(keys)
+        self._pulling = True  # a backlog is likely at the start, and one claim tells
+        self._quiet = False
+        self._fired_at = 0.0
+        self._last_key = 0
+        for key in keys:
+            ledger.add_key(key.key, key.claim_prefix, key.index)
+
+    # Connections
+
+    def up(self, stream: Stream, *, waiters: Sequence[tuple[int, Stream, int | None]]) -> None:
+        """Connections are there: `waiters` are (key number, stream, client id)."""
+        self._stream = stream
+        self._waiters = [Waiter(self, key=key, stream=s, client_id=i) for key, s, i in waiters]
+        self._lengths = [0] * len(self.keys)
+        self._pulling = True
+
+    def lost(self) -> list[tuple[int, bytes]]:
+        """Connections are gone. Returns the claims that nobody answered: (batch, claim list)."""
+        asked = [(c.batch, c.key, c.n) for c in self._expected if isinstance(c, Claim)]
+        asked += [(w.batch, w.key, w.n) for w in self._waiters if w.batch is not None]
+        self._stream = None
+        self._waiters = []
+        self._expected.clear()
+        self._claims = 0
+        self._timers.cancel("pull")
+        return [(batch, self.keys[key].claim_prefix + b"%d" % n) for batch, key, n in asked]
+
+    def reconcile(self, claims: Sequence[tuple[int, bytes]], found: Mapping[bytes, Sequence[bytes]]) -> None:
+        """What the server says the unanswered claims hold: lists as LRANGE gives them."""
+        for batch, claim in claims:
+            messages = list(reversed(found.get(claim, ())))
+            for message in messages[self.ledger.batch_size(batch) :]:
+                self.ledger.take_one(batch, message)
+            self.ledger.close_batch(batch)
+
+    @property
+    def connected(self) -> bool:
+        return self._stream is not None
+
+    @property
+    def streams(self) -> list[Stream]:
+        return [s for s in (self._stream, *(w.stream for w in self._waiters)) if s is not None]
+
+    def ready(self, stream: Stream) -> None:
+        """Something has arrived on one of the streams."""
+        if stream is not self._stream:
+            next(w for w in self._waiters if w.stream is stream).ready()
+            return
+        stream.receive()
+        while self._expected and self._expected[0].read(stream.reader):
+            self._expected.popleft()
+            if self._expected:
+                self._expected[0].begin(stream.reader)
+
+    # Claiming
+
+    def pump(self) -> None:
+        """Claim, or wait, as credit and what is known of the queues say."""
+        if self._stream is None or self._quiet:
+            return
+        credit = self._credit()
+        if credit <= 0:
+            self._disarm()
+        elif any(n > 0 for n in self._lengths):
+            self._claim_backlog(credit)
+        elif self._pulling:
+            self._pull(credit)
+        else:
+            self._arm()
+
+    def _claim_backlog(self, credit: int) -> None:
+        while credit > 0 and self._claims < PIPELINED:
+            shares = self._order(self._lengths, min(credit, MOST))
+            if not shares:
+                return
+            for key, count in shares:
+                self._claim(key, count)
+                credit -= count
+
+    def _pull(self, credit: int) -> None:
+        # Nothing is known to wait, but something may: ask where something was found last. The reply tells all lengths.
+        if self._claims == 0 and "pull" not in self._timers:
+            self._claim(self._last_key, min(credit, PULLED))
+
+    def _claim(self, key: int, count: int) -> None:
+        assert self._stream is not None
+        claim, target = Claim(self, key=key, count=count), self.keys[key]
+        into = target.claim_prefix + b"%d" % claim.n
+        self._lengths[key] -= count
+        self._claims += 1
+        data = commands.claim(
+            target.key, into=into, index=target.index, n=claim.n, count=count, lengths_of=[k.key for k in self.keys]
+        )
+        self.ask(data, claim)
+
+    def ask(self, data: bytes, expected: Expected) -> None:
+        """Send commands on the claiming connection and expect their replies."""
+        assert self._stream is not None
+        self._expected.append(expected)
+        if len(self._expected) == 1:
+            expected.begin(self._stream.reader)
+        self._stream.send(data)
+
+    def claimed(self, claim: Claim, answer: list[int] | bytes, *, took_s: float) -> None:
+        """A claim has been answered: with the queues' lengths, or with an error."""
+        self._claims -= 1
+        taken = self.ledger.close_batch(claim.batch)
+        if isinstance(answer, bytes):
+            self._refused(answer)
+            return
+        self._round_trip(took_s)
+        if taken:
+            self._last_key = claim.key
+        if taken < claim.count and taken == 0:
+            self._forget(claim)
+        self._lengths = answer
+        for other in self._expected:
+            if isinstance(other, Claim) and other is not claim:
+                self._lengths[other.key] -= other.count
+        if not any(n > 0 for n in answer):
+            self._backlog_gone(taken)
+
+    def _backlog_gone(self, taken: int) -> None:
+        if taken:
+            self._timers.set("pull", PULL_S, self.pump)
+        else:
+            self._pulling = False
+
+    def _forget(self, claim: Claim) -> None:
+        self.ask(commands.pack("SREM", self.keys[claim.key].index, claim.n), Skip(1))
+
+    def _refused(self, error: bytes) -> None:
+        # The server is there and will not: out of memory, read-only, no permission. It may change its mind.
+        logger.error("Redis refused a claim: %s. Trying again in 1 second.", error.decode("utf-8", "replace"))
+        self._lengths = [0] * len(self.keys)
+        self._pulling = True
+        self._timers.set("pull", 1.0, self.pump)
+
+    # Waiting
+
+    def _arm(self) -> None:
+        for waiter in self._waiters:
+            if not waiter.armed:
+                waiter.arm()
+
+    def _disarm(self) -> None:
+        for waiter in self._waiters:
+            if waiter.armed and not waiter.leaving and waiter.client_id is not None:
+                waiter.leaving = True
+                self.ask(commands.pack("CLIENT", "UNBLOCK", waiter.client_id), Skip(1))
+
+    def waited(self, waiter: Waiter, *, moved: bool) -> None:
+        """A waiter has been answered."""
+        if not moved:
+            return
+        now = clock.monotonic()
+        self._last_key = waiter.key
+        if now - self._fired_at < HURRY_S:
+            self._pulling = True
+        self._fired_at = now
+
+    # Stopping
+
+    def quiet(self) -> None:
+        """Claim no more; what is on its way still arrives."""
+        self._quiet = True
+        if self._stream is not None:
+            self._disarm()
+
+    @property
+    def drained(self) -> bool:
+        """Whether nothing more can arrive."""
+        armed = any(w.armed and w.client_id is not None for w in self._waiters)
+        return self._stream is None or (self._claims == 0 and not armed)

@@ -1,0 +1,1 @@
+"""The processes around the engine: nursery, children, and the operating system's signals."""

@@ -1,0 +1,225 @@
+"""Keep the number of children: fork, notice deaths at once, say what ran, replace."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+from collections.abc import Callable
+
+import msgspec
+
+from fastq import _core, clock
+from fastq.ipc.messages import Exited, Forked
+from fastq.ipc.segment import SharedSegment
+from fastq.program import Verdict
+from fastq.worker.poll import Poller, Timers
+from fastq.worker.processes import posix
+
+logger = logging.getLogger(__name__)
+
+#: Seconds before a child that died while it started is replaced, doubled each time up to the last.
+FIRST_DELAY_S, LAST_DELAY_S = 0.5, 30.0
+
+#: Exit codes of children that leave as agreed: 0, and Celery's for one that has run its number of tasks.
+AGREED = frozenset({0, 155})
+
+
+class Child(msgspec.Struct, kw_only=True):
+    """A slot's present owner."""
+
+    slot: int
+    pid: int = 0
+    pidfd: int | None = None
+    #: It was told to leave.
+    dismissed: bool = False
+    #: What it ran when it died, until its exit status is known: (entry, kind, task, flags, payload, started_ns).
+    victim: tuple[int, int, int, int, bytes, int] | None = None
+    #: Its death has been noticed.
+    buried: bool = False
+    #: What the engine killed it for.
+    sentence: Verdict | None = None
+
+
+class Children:
+    """All children, by slot. `judge` places a verdict for what a dead child ran."""
+
+    def __init__(
+        self,
+        segment: SharedSegment,
+        ledger: _core.Ledger,
+        *,
+        poller: Poller,
+        timers: Timers,
+        fork: Callable[[int], None],
+        lost: Callable[[Child, Verdict], None],
+    ) -> None:
+        self._segment, self._core, self._ledger = segment, segment.core, ledger
+        self._poller, self._timers = poller, timers
+        self._fork, self._lost = fork, lost
+        self._children: dict[int, Child] = {}
+        self._wanted = 0
+        self._delay_s = FIRST_DELAY_S
+        self._jobs = 0
+
+    def __len__(self) -> int:
+        return len(self._children)
+
+    @property
+    def slots(self) -> list[int]:
+        return list(self._children)
+
+    @property
+    def ready(self) -> int:
+        """Children that take tasks."""
+        return sum(self._core.state(slot) == _core.READY for slot, c in self._children.items() if not c.buried)
+
+    def pidfd(self, slot: int) -> int | None:
+        child = self._children.get(slot)
+        return None if child is None or child.buried else child.pidfd
+
+    def pid(self, slot: int) -> int:
+        child = self._children.get(slot)
+        return 0 if child is None else child.pid
+
+    # Growing
+
+    def keep(self, count: int) -> None:
+        """Have this many children from now on."""
+        self._wanted = count
+        self.fill()
+
+    def fill(self) -> None:
+        """Fork what is missing. Children that leave are replaced before they are gone."""
+        staying = sum(not self._leaving(child) for child in self._children.values())
+        for slot in self._free_slots()[: max(0, self._wanted - staying)]:
+            self._segment.reserve(slot)
+            self._ledger.open_child(slot)
+            self._children[slot] = Child(slot=slot)
+            self._fork(slot)
+
+    def _leaving(self, child: Child) -> bool:
+        return child.dismissed or child.buried or self._core.state(child.slot) == _core.RETIRING
+
+    def _free_slots(self) -> list[int]:
+        return [s for s in range(self._core.slots) if s not in self._children and self._ledger.reusable(s)]
+
+    def forked(self, message: Forked) -> None:
+        """The nursery has forked a child."""
+        child = self._children.get(message.slot)
+        if child is None:
+            return
+        child.pid, child.pidfd = message.pid, posix.open_pidfd(message.pid)
+        if child.pidfd is not None:
+            self._poller.watch(child.pidfd, lambda _events: self._died(child))
+
+    # Dying
+
+    def _died(self, child: Child) -> None:
+        """A child is dead: its results are collected, what it had not started goes to others."""
+        if child.buried:
+            return
+        child.buried = True
+        if child.pidfd is not None:
+            self._poller.forget(child.pidfd)
+            os.close(child.pidfd)
+            child.pidfd = None
+        started = self._core.state(child.slot) != _core.BOOTING
+        self._delay_s = FIRST_DELAY_S if started else min(LAST_DELAY_S, self._delay_s * 2)
+        child.victim = self._ledger.bury(child.slot)
+        if started:
+            self.fill()
+
+    def exited(self, message: Exited) -> None:
+        """The nursery knows how a child ended."""
+        child = self._children.get(message.slot)
+        if child is None or child.pid not in (0, message.pid):
+            return
+        self._died(child)
+        self._explain(child, message.status, message.maxrss_kib)
+        self._forget(child)
+
+    def orphaned(self) -> None:
+        """The nursery is gone, and its children with it (PR_SET_PDEATHSIG)."""
+        for child in list(self._children.values()):
+            if child.pidfd is not None:
+                posix.send(child.pidfd, signal.SIGKILL)
+            self._died(child)
+            self._explain(child, signal.SIGKILL, 0)
+            self._forget(child)
+
+    def _forget(self, child: Child) -> None:
+        self._children.pop(child.slot, None)
+        if self._core.state(child.slot) == _core.BOOTING and not child.dismissed:
+            self._timers.set("fill", self._delay_s, self.fill)
+        else:
+            self.fill()
+
+    def _explain(self, child: Child, status: int, maxrss_kib: int) -> None:
+        self._jobs += 1
+        note = posix.death_note(status, number=self._jobs)
+        agreed = os.WIFEXITED(status) and os.WEXITSTATUS(status) in AGREED
+        if child.victim is not None and child.sentence is not None:
+            self._lost(child, child.sentence)
+        elif child.victim is not None:
+            verdict = Verdict(kind="lost", reason=note, started=True, pid=child.pid, task=_task_number(child.victim[2]))
+            logger.error("%s", self._obituary(child, status, maxrss_kib))
+            self._lost(child, verdict)
+        elif not (agreed or child.dismissed or child.sentence):
+            logger.error("%s", self._obituary(child, status, maxrss_kib))
+
+    def _obituary(self, child: Child, status: int, maxrss_kib: int) -> str:
+        how = (
+            f"was killed by {posix.signal_name(os.WTERMSIG(status))}"
+            if os.WIFSIGNALED(status)
+            else f"exited with code {os.waitstatus_to_exitcode(status)}"
+        )
+        peak = f", peak memory {maxrss_kib / 1024:.1f} MiB" if maxrss_kib else ""
+        when = f"after {self._ran_s(child):.3f}s in a task" if child.victim else _when(self._core.state(child.slot))
+        return f"Process ForkPoolWorker-{child.slot + 1} pid:{child.pid} {how} {when}{peak}"
+
+    @staticmethod
+    def _ran_s(child: Child) -> float:
+        assert child.victim is not None
+        began = child.victim[5]
+        return (clock.monotonic_ns() - began) / 1e9 if began else 0.0
+
+    # Leaving
+
+    def dismiss(self) -> None:
+        """Tell all children to leave after what they run."""
+        self._wanted = 0
+        for child in self._children.values():
+            if not child.dismissed and not child.buried:
+                child.dismissed = True
+                self._ledger.dismiss(child.slot)
+
+    def kill(self, slot: int, sentence: Verdict) -> None:
+        """End a child at once; `sentence` is what becomes of the task that it runs."""
+        child = self._children.get(slot)
+        if child is not None and child.pidfd is not None:
+            child.sentence = sentence
+            posix.send(child.pidfd, signal.SIGKILL)
+
+    def interrupt(self, slot: int) -> None:
+        """Send a child the signal of the soft time limit."""
+        child = self._children.get(slot)
+        if child is not None and child.pidfd is not None:
+            posix.send(child.pidfd, signal.SIGUSR1)
+
+    def close(self) -> None:
+        for child in self._children.values():
+            if child.pidfd is not None:
+                self._poller.forget(child.pidfd)
+                with contextlib.suppress(OSError):
+                    os.close(child.pidfd)
+        self._children.clear()
+
+
+def _task_number(number: int) -> int | None:
+    return None if number == _core.NO_TASK else number
+
+
+def _when(state: int) -> str:
+    return "while it started" if state == _core.BOOTING else "between two tasks"

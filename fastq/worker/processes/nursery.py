@@ -1,0 +1,122 @@
+"""Start the nursery, talk to it, and notice its end."""
+
+from __future__ import annotations
+
+import contextlib
+import select
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+
+from fastq.config.settings import WorkerOptions
+from fastq.errors import ProcessLost
+from fastq.ipc.link import Link
+from fastq.ipc.messages import Fork, Notify, Ready, Start, Stop, ToEngine
+from fastq.worker.poll import Poller
+
+
+class NurseryProcess:
+    """The process that holds the application. `said` gets its messages, `ended` its exit code when it is gone."""
+
+    def __init__(
+        self,
+        start: Start,
+        *,
+        poller: Poller,
+        said: Callable[[NurseryProcess, ToEngine], None],
+        ended: Callable[[NurseryProcess], None],
+    ) -> None:
+        self._poller, self._said, self._ended = poller, said, ended
+        ours, theirs = socket.socketpair()
+        with theirs:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "fastq.nursery", str(theirs.fileno())],
+                pass_fds=(theirs.fileno(), start.eventfd),
+                stdin=subprocess.DEVNULL,
+            )
+        ours.setblocking(False)
+        self._link: Link[ToEngine] = Link(ours, incoming=ToEngine)
+        self._open = True
+        self._ready_to_fork = False
+        self._wanted: list[int] = []
+        self._send(start)
+        poller.watch(ours.fileno(), self._ready)
+
+    def __repr__(self) -> str:
+        return f"<NurseryProcess pid={self.process.pid}>"
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    @property
+    def alive(self) -> bool:
+        return self._open
+
+    def fork(self, slot: int) -> None:
+        """Ask for a child in this slot; `Forked` is the answer."""
+        if self._ready_to_fork:
+            self._send(Fork(slot=slot))
+        else:
+            self._wanted.append(slot)
+
+    def notify(self, signal: str, arguments: dict[str, object]) -> None:
+        """Have a signal of the application's main process sent."""
+        self._send(Notify(signal=signal, arguments=arguments))
+
+    def stop(self) -> None:
+        """Ask it to end; `ended` follows."""
+        self._send(Stop())
+
+    def _send(self, message: Start | Fork | Notify | Stop) -> None:
+        if not self._open:
+            return
+        try:
+            self._link.send(message)
+        except ProcessLost:
+            self._gone()
+        else:
+            if self._link.wants_to_write:
+                self._poller.watch(self._link.fileno(), self._ready, write=True)
+
+    def _ready(self, events: int) -> None:
+        try:
+            if events & select.EPOLLOUT:
+                self._link.flush()
+                if not self._link.wants_to_write:
+                    self._poller.watch(self._link.fileno(), self._ready)
+            if events & ~select.EPOLLOUT:
+                for message in self._link.receive():
+                    self._hear(message)
+        except ProcessLost:
+            self._gone()
+
+    def _hear(self, message: ToEngine) -> None:
+        if isinstance(message, Ready):
+            self._ready_to_fork = True
+            for slot in self._wanted:
+                self.fork(slot)
+            self._wanted.clear()
+        self._said(self, message)
+
+    def _gone(self) -> None:
+        if not self._open:
+            return
+        self._close()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(timeout=5)
+        self._ended(self)
+
+    def _close(self) -> None:
+        self._open = False
+        self._poller.forget(self._link.fileno())
+        self._link.close()
+
+    def kill(self) -> None:
+        """End it at once, and its children with it; may be called twice."""
+        if self._open:
+            self._close()
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()

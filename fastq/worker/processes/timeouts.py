@@ -1,0 +1,70 @@
+"""Hold tasks to their time limits. Each wake-up is for a limit that may have been reached; none is spent on looking."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from fastq import _core, clock
+from fastq.program import Verdict
+from fastq.worker.poll import Timers
+from fastq.worker.processes.children import Children
+
+logger = logging.getLogger(__name__)
+
+
+class TimeLimits:
+    """Interrupts tasks at their soft limit, kills their child at the hard one."""
+
+    def __init__(
+        self,
+        ledger: _core.Ledger,
+        *,
+        children: Children,
+        timers: Timers,
+        expired: Callable[[int, Verdict], None],
+    ) -> None:
+        self._ledger, self._children, self._timers, self._expired = ledger, children, timers, expired
+        self._interrupted: dict[int, int] = {}
+        self._killed: dict[int, int] = {}
+
+    def pump(self) -> None:
+        """Look whether a limit is reached; set the timer for the next that can be."""
+        if not self._ledger.limited:
+            return
+        waits = [wait for slot in self._children.slots if (wait := self._look(slot)) is not None]
+        if waits:
+            self._timers.sooner("time-limits", max(0.001, min(waits)), self.pump)
+
+    def _look(self, slot: int) -> float | None:
+        """Seconds until this child's next limit; None if it runs nothing that has one."""
+        running = self._ledger.running(slot)
+        if running is None:
+            # What is dealt behind may start right now; its limit cannot be over before the shortest there is.
+            return self._ledger.shortest_limit if self._ledger.load(slot)[0] else None
+        number, _entry, kind, task, soft_s, hard_s, began_ns = running
+        if kind != _core.TASK:
+            return None
+        ran_s = (clock.monotonic_ns() - began_ns) / 1e9
+        behind = self._ledger.shortest_limit if self._ledger.load(slot)[0] else None
+        waits = [self._hard(slot, number, task, hard_s, ran_s), self._soft(slot, number, soft_s, ran_s), behind]
+        return min((wait for wait in waits if wait is not None), default=None)
+
+    def _soft(self, slot: int, number: int, limit_s: float, ran_s: float) -> float | None:
+        if not limit_s or self._interrupted.get(slot) == number + 1:
+            return None
+        if ran_s < limit_s:
+            return limit_s - ran_s
+        self._interrupted[slot] = number + 1
+        self._ledger.aim_soft_limit(slot, number)
+        self._children.interrupt(slot)
+        return None
+
+    def _hard(self, slot: int, number: int, task: int, limit_s: float, ran_s: float) -> float | None:
+        if not limit_s or self._killed.get(slot) == self._children.pid(slot):
+            return None
+        if ran_s < limit_s:
+            return limit_s - ran_s
+        self._killed[slot] = self._children.pid(slot)
+        self._expired(slot, Verdict(kind="timeout", limit_s=limit_s, started=True, pid=self._children.pid(slot), task=task))
+        return None
