@@ -74,7 +74,9 @@ class PlainRunner:
 
     def work(self) -> int:
         """Wait for a frame and start it."""
-        found = self.port.wait()
+        if self.port.stopping:
+            return LEAVE
+        found: int = self.port.wait()
         if found != FRAME:
             return found
         return FRAME if self.port.start() else NOTHING

@@ -25,6 +25,8 @@ class Child:
     def __init__(self, app: Any, *, worker: Any, number: int, port: Door, names: list[str]) -> None:
         self.app, self.number, self.port, self.names = app, number, port, names
         self.hostname = worker.hostname
+        self.max_tasks: int | None = worker.max_tasks_per_child or None
+        self._runner: Any = None
         self.rings: list[ResultRing] = []
         #: True while a soft time limit may interrupt what runs.
         self.interruptible = False
@@ -50,7 +52,8 @@ class Child:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def _on_soft_limit(self, signum: int, frame: Any) -> None:
-        if self.interruptible and self.port.soft_limit_hits():
+        in_plain_task = self._runner is not None and self._runner.interruptible
+        if (self.interruptible or in_plain_task) and self.port.soft_limit_hits():
             raise SoftTimeLimitExceeded()
 
     def _ring(self, backend: Any) -> ResultRing | None:
@@ -66,9 +69,24 @@ class Child:
 
     # ------------------------------------------------------------------------ frames
 
-    def runner(self) -> Worker | None:
-        """No compiled runner yet."""
-        return None
+    def runner(self) -> Worker:
+        """The compiled runner of plain tasks."""
+        from fastq.compat.celery.failure import Failure
+        from fastq.compat.celery.fast import FastWay
+
+        failure = Failure(port=self.port, receiver=self.executor.receiver, open_rings=self._open)
+        way = FastWay(
+            self.app,
+            hostname=self.hostname,
+            names=self.names,
+            rings=self.rings,
+            failure=failure,
+            max_tasks=self.max_tasks,
+        )
+        runner = self._runner = way.runner(self.port)
+        failure.pop = runner.pop
+        found: Worker = runner
+        return found
 
     def execute(self, port: Door) -> None:
         """Run the task of the current frame."""

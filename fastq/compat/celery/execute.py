@@ -83,7 +83,7 @@ class Executor:
             code = error.code if isinstance(error, SystemExit) else 1
             raise Leave(code, received.message.decision) from error
         except MemoryError as error:
-            _fail(received, error)
+            fail(received, error)
         except Exception:
             request.on_failure(ExceptionInfo())
         else:
@@ -115,7 +115,8 @@ def conclude(received: Received, *, retval: Any, info: Any, runtime: Any, text: 
     received.request.on_success((1, retval, runtime) if info else (0, text, runtime))
 
 
-def _fail(received: Received, error: MemoryError) -> None:
+def fail(received: Received, error: MemoryError) -> None:
+    """Record a failure that Celery's main process would end over."""
     request, einfo = received.request, ExceptionInfo()
     logger.error("Task handler raised error: %r", error, exc_info=einfo.exc_info)
     received.task.backend.mark_as_failure(

@@ -1,0 +1,151 @@
+"""The rest of Celery's tracer for a plain task that went wrong.
+
+The compiled runner calls this with the error as the one being handled (`sys.exc_info()`), task and request still on
+their stacks, and the frame open. Retry, Ignore, Reject and failures are told by Celery's own TraceInfo.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+from billiard.common import terminate_handler_fired
+from billiard.einfo import ExceptionInfo
+from celery import signals, states
+from celery.app import trace as celery_trace
+from celery.exceptions import Ignore, Reject, Retry, TimeLimitExceeded
+from kombu.exceptions import EncodeError
+
+from fastq.compat.celery.execute import Leave, conclude, fail, settle
+from fastq.compat.celery.receive import Receiver
+from fastq.program import Door
+
+#: Where it went wrong: in the task itself, or in what follows a success.
+IN_TASK, AFTERWARDS = 0, 1
+
+
+class _Ended(msgspec.Struct):
+    """What the tracer knows when a task has ended."""
+
+    state: str | None = None
+    retval: Any = None
+    #: TraceInfo, and ExceptionInfo.
+    info: Any = None
+    einfo: Any = None
+    #: SystemExit or KeyboardInterrupt: the process is asked to end.
+    leaving: BaseException | None = None
+
+
+class Failure:
+    """Called by the runner; ends the frame."""
+
+    def __init__(self, *, port: Door, receiver: Receiver, open_rings: Callable[[bool], None]) -> None:
+        self.port, self.receiver, self.open_rings = port, receiver, open_rings
+        #: Takes task and request off their stacks: the runner's `pop`, set once it exists.
+        self.pop: Callable[[Any], None] = lambda plain: None
+
+    def __call__(self, plain: Any, request: Any, args: Any, kwargs: Any, late: bool, stage: int) -> None:
+        # Kept for the decision on the message: a filled request has let go of it.
+        raw = self.port.payload()
+        self.open_rings(True)
+        try:
+            ended = self._end(plain, request, args, kwargs, stage)
+            self._settle(plain.task, ended, raw=raw, late=late)
+        finally:
+            self.open_rings(False)
+
+    # ------------------------------------------------------------------------ as in trace_task
+
+    def _end(self, plain: Any, request: Any, args: Any, kwargs: Any, stage: int) -> _Ended:
+        task, ended = plain.task, _Ended()
+        try:
+            try:
+                self._handle(task, request, ended, stage)
+            finally:
+                self._post(plain, request, args, kwargs, ended)
+        except (MemoryError, Reject) as error:
+            ended.retval, ended.einfo = error, ExceptionInfo()
+        except Exception as error:
+            self._internal(task, request, args, kwargs, error, ended)
+        return ended
+
+    @staticmethod
+    def _handle(task: Any, request: Any, ended: _Ended, stage: int) -> None:
+        error = sys.exc_info()[1]
+        if not isinstance(error, Exception):
+            ended.leaving, ended.einfo = error, ExceptionInfo()
+        elif stage == AFTERWARDS and not isinstance(error, EncodeError):
+            raise error
+        elif isinstance(error, Reject):
+            ended.info, ended.einfo = celery_trace.TraceInfo(states.REJECTED, error), ExceptionInfo(internal=True)
+            ended.info.handle_reject(task, request)
+        elif isinstance(error, Ignore):
+            ended.info, ended.einfo = celery_trace.TraceInfo(states.IGNORED, error), ExceptionInfo(internal=True)
+            ended.info.handle_ignore(task, request)
+        else:
+            retried = isinstance(error, Retry)
+            ended.info = celery_trace.TraceInfo(states.RETRY if retried else states.FAILURE, error)
+            ended.einfo = ended.info.handle_error_state(task, request, eager=False, call_errbacks=not retried)
+        if ended.info is not None:
+            ended.state, ended.retval = ended.info.state, ended.info.retval
+            celery_trace.traceback_clear(error)
+
+    def _post(self, plain: Any, request: Any, args: Any, kwargs: Any, ended: _Ended) -> None:
+        try:
+            if signals.task_postrun.receivers:
+                signals.task_postrun.send(
+                    sender=plain.task,
+                    task_id=request.id,
+                    task=plain.task,
+                    args=args,
+                    kwargs=kwargs,
+                    retval=ended.retval,
+                    state=ended.state,
+                )
+        finally:
+            self.pop(plain)
+
+    @staticmethod
+    def _internal(task: Any, request: Any, args: Any, kwargs: Any, error: Exception, ended: _Ended) -> None:
+        fields = dict(vars(request))
+        celery_trace._signal_internal_error(task, request.id, args, kwargs, fields, error)
+        ended.einfo = celery_trace.report_internal_error(task, error)
+        ended.info = celery_trace.TraceInfo(states.FAILURE, error)
+        ended.info.handle_error_state(task, request, eager=False)
+
+    # ------------------------------------------------------------------------ as in Celery's main process
+
+    def _settle(self, task: Any, ended: _Ended, *, raw: bytes, late: bool) -> None:
+        if ended.leaving is not None and terminate_handler_fired():
+            raise ended.leaving
+        decision = self._quick_decision(task, ended, late=late)
+        if decision is None:
+            decision = self._celerys_decision(ended, raw=raw, late=late)
+        settle(self.port, decision, raw=raw, late=late)
+        if ended.leaving is not None:
+            code = ended.leaving.code if isinstance(ended.leaving, SystemExit) else 1
+            raise Leave(code, decision)
+
+    @staticmethod
+    def _quick_decision(task: Any, ended: _Ended, *, late: bool) -> str | None:
+        """The usual ends, for which Celery's Request would only look at two flags."""
+        if ended.info is None or isinstance(ended.retval, (Reject, MemoryError, TimeLimitExceeded)):
+            return None
+        if ended.state in (states.RETRY, states.IGNORED) or not late:
+            return "ack"
+        if ended.state == states.FAILURE:
+            return "ack" if task.acks_on_failure else "reject"
+        return None
+
+    def _celerys_decision(self, ended: _Ended, *, raw: bytes, late: bool) -> str | None:
+        received = self.receiver.receive(raw)
+        received.request.acknowledged = not late
+        if ended.info is None and isinstance(ended.retval, MemoryError):
+            fail(received, ended.retval)
+        elif ended.info is None:
+            received.request.on_failure(ended.einfo)
+        else:
+            conclude(received, retval=ended.einfo, info=ended.info, runtime=0.0, text=None)
+        return received.message.decision

@@ -1,0 +1,226 @@
+"""The fast way to run plain tasks: what `fastq._core.Runner` needs to know of Celery, and what it hands back.
+
+The runner does, compiled, what Celery's tracer does when all goes well. When anything goes wrong, `Failure` does the
+rest of what the tracer would have done, with the tracer's own helpers. A task whose tracer anybody has replaced, or
+that overrides a step which is not compiled, takes the full way (`execute.py`).
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import logging
+import threading
+import types
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+from celery import _state, signals
+from celery.app import trace as celery_trace
+from celery.app.base import Celery
+from celery.app.task import Context, Task
+from celery.backends.base import Backend
+from celery.loaders.base import BaseLoader
+from kombu.serialization import dumps
+from kombu.utils.json import loads
+
+from fastq import _core
+from fastq.compat.celery.context import CalledContext, PlainContext
+from fastq.compat.celery.failure import Failure
+from fastq.compat.celery.results import ResultRing
+
+
+class FastWay:
+    """Decides which tasks are plain, and makes the runner of one child."""
+
+    def __init__(
+        self,
+        app: Any,
+        *,
+        hostname: str,
+        names: list[str],
+        rings: list[ResultRing],
+        failure: Failure,
+        max_tasks: int | None,
+    ) -> None:
+        self.app, self.hostname, self.names, self.max_tasks = app, hostname, names, max_tasks
+        self.failure = failure
+        self._rings = {id(ring.backend): ring for ring in rings}
+        self._main_ring = self._rings.get(id(app.backend))
+        self._possible = _tracer_is_celerys() and _hooks_are_celerys(app)
+
+    def runner(self, port: Any) -> Any:
+        """The compiled runner. It leaves to Python what `prepare` has no answer for."""
+        ring = self._main_ring
+        backend = ring.backend if ring else None
+        return _core.Runner(
+            port,
+            tasks=len(self.names),
+            task_stack=stack_of(_state._task_stack),
+            prepare=self.prepare,
+            decode=msgspec.json.Decoder().decode,
+            loads=loads,
+            encode=self._encode,
+            quote=json.encoder.encode_basestring_ascii,
+            stamp=self._stamp,
+            on_error=self.failure,
+            hostname=self.hostname,
+            prerun=signals.task_prerun,
+            postrun=signals.task_postrun,
+            success=signals.task_success,
+            key_prefix=backend.task_keyprefix if backend else b"",
+            expires_s=backend.expires if backend else None,
+            max_tasks=self.max_tasks or 0,
+        )
+
+    # ------------------------------------------------------------------------ tasks
+
+    def prepare(self, index: int) -> Any:
+        """The task of this number for the runner; None if its messages are Python's."""
+        task = self.app.tasks.get(self.names[index])
+        if task is None or not self._possible or not is_plain(task, self.app):
+            return None
+        called = calls_itself(task)
+        ring = self._rings.get(id(task.backend))
+        return _core.PlainTask(
+            task,
+            fun=task if called else task.run,
+            request_class=CalledContext if called else PlainContext,
+            requests=stack_of(task.request_stack),
+            store=_storer(task, ring),
+            cleanup=_cleanup(task, self.app.loader),
+            log_success=_success_logger(task),
+            in_ring=ring is not None and ring is self._main_ring and self._is_simple(ring.backend),
+        )
+
+    def _is_simple(self, backend: Any) -> bool:
+        """JSON without compression and without `result_extended`: the result can be written by the runner."""
+        extended = self.app.conf.find_value_for_key("extended", "result")
+        clock_is_celerys = type(self.app).now is Celery.now
+        return bool(backend.serializer == "json" and not backend.compression and not extended and clock_is_celerys)
+
+    # ------------------------------------------------------------------------ values
+
+    def _encode(self, value: Any) -> str:
+        backend = self.app.backend
+        text: str = dumps(backend.prepare_value(value), serializer=backend.serializer)[2]
+        return text
+
+    def _stamp(self, second: int) -> tuple[bytes, bytes]:
+        """`app.now().isoformat()` for a whole second, split where the microseconds stand."""
+        utc = datetime.datetime.fromtimestamp(second, datetime.timezone.utc)
+        text = utc.astimezone(self.app.timezone).isoformat().encode()
+        return text[:19], text[19:]
+
+
+def stack_of(stack: Any) -> Any:
+    """A stack of Celery's for the runner; with its own dictionary if it is the usual kind."""
+    local = getattr(stack, "_local", None)
+    storage = getattr(local, "__storage__", None)
+    ident = threading.get_ident()
+    if type(stack).__name__ != "_LocalStack" or not isinstance(storage, dict) or local.__ident_func__() != ident:
+        storage = None
+    return _core.Stack(stack, storage, ident)
+
+
+# ---------------------------------------------------------------------------- what is plain
+
+
+def _is_celerys(function: Any, module: str, name: str) -> bool:
+    """True for the very function that Celery defines there: no wrapper, whatever it calls itself."""
+    code = getattr(function, "__code__", None)
+    return (
+        isinstance(function, types.FunctionType)
+        and code is not None
+        and code.co_name == name
+        and code.co_filename == sys_file(module)
+    )
+
+
+def sys_file(module: str) -> str:
+    """The file that a loaded module came from."""
+    import sys
+
+    return str(sys.modules[module].__file__)
+
+
+def _tracer_is_celerys() -> bool:
+    build = celery_trace.build_tracer
+    return _is_celerys(build, "celery.app.trace", "build_tracer") and celery_trace.Context is Context
+
+
+def _hooks_are_celerys(app: Any) -> bool:
+    on_task_init = type(app.loader).on_task_init
+    return on_task_init is BaseLoader.on_task_init and not signals.task_received.receivers
+
+
+def is_plain(task: Any, app: Any) -> bool:
+    """True if nothing about this task asks for a step that the runner does not do."""
+    custom = celery_trace.task_has_custom
+    return not (
+        task.__trace__ is not None
+        or task.track_started
+        or custom(task, "before_start")
+        or custom(task, "on_success")
+        or custom(task, "after_return")
+        or task.Request != "celery.worker.request:Request"
+        or (app.conf.worker_deduplicate_successful_tasks and (app.conf.task_acks_late or task.acks_late))
+    )
+
+
+def calls_itself(task: Any) -> bool:
+    """True if the task class has a `__call__` of its own. Celery's stack protection in the base class is none."""
+    return bool(type(task).__call__ is not Task.__call__)
+
+
+def _storer(task: Any, ring: ResultRing | None) -> Callable[[Any, Any], None]:
+    def store(request: Any, value: Any) -> None:
+        if ring is not None:
+            ring.open = True
+        try:
+            task.backend.mark_as_done(request.id, value, request, True)
+        finally:
+            if ring is not None:
+                ring.open = False
+
+    return store
+
+
+def _cleanup(task: Any, loader: Any) -> Callable[[], None] | None:
+    """What Celery does after each task, unless both halves of it are empty."""
+    backend_has = type(task.backend).process_cleanup is not Backend.process_cleanup
+    loader_has = type(loader).on_process_cleanup is not BaseLoader.on_process_cleanup
+    if not backend_has and not loader_has:
+        return None
+
+    def cleanup() -> None:
+        try:
+            task.backend.process_cleanup()
+            loader.on_process_cleanup()
+        except (KeyboardInterrupt, SystemExit, MemoryError):
+            raise
+        except Exception as error:
+            celery_trace.logger.error("Process cleanup failed: %r", error, exc_info=True)
+
+    return cleanup
+
+
+def _success_logger(task: Any) -> Callable[[Any, Any, float], None] | None:
+    if not celery_trace.logger.isEnabledFor(logging.INFO):
+        return None
+
+    def log_success(request: Any, value: Any, runtime_s: float) -> None:
+        celery_trace.info(
+            celery_trace.LOG_SUCCESS,
+            {
+                "id": request.id,
+                "name": celery_trace.get_task_name(request, task.name),
+                "return_value": celery_trace.saferepr(value, task.resultrepr_maxsize),
+                "runtime": runtime_s,
+                "args": request.get("argsrepr") or celery_trace.safe_repr(request.args),
+                "kwargs": request.get("kwargsrepr") or celery_trace.safe_repr(request.kwargs),
+            },
+        )
+
+    return log_success
