@@ -44,6 +44,7 @@ class WorkerProcess:
         settings: Mapping[str, Any] | None = None,
         env: Mapping[str, str] | None = None,
         name: str = "w1",
+        form: str = "-A first",
     ) -> None:
         self.engine = engine
         self.folder = folder
@@ -51,6 +52,7 @@ class WorkerProcess:
         self.log_path = folder / f"{name}-{len(list(folder.glob('*.log')))}.log"
         self.args = (*QUIET, "-l", "INFO", "-c", str(concurrency), "-n", self.node, *args)
         self.app = app
+        self.form = form
         self.env = self._environment(broker=broker, backend=backend, settings=settings or {}, extra=env or {})
         self.killed = False
         self.process: subprocess.Popen[bytes] | None = None
@@ -74,11 +76,17 @@ class WorkerProcess:
             "PYTHONUNBUFFERED": "1",
             "C_FORCE_ROOT": "1",
         }
-        return {**inherited, **own, **extra}
+        named = {f"{self.engine.upper()}_APP": self.app} if self.form == "environment" else {}
+        return {**inherited, **own, **named, **extra}
 
     def command(self) -> list[str]:
         """The command line; `python -m`, so that no script has to be installed."""
-        return [sys.executable, "-m", self.engine, "-A", self.app, "worker", *self.args]
+        named = {
+            "-A first": ["-A", self.app, "worker"],
+            "worker first": ["worker", "-A", self.app],
+            "environment": ["worker"],
+        }
+        return [sys.executable, "-m", self.engine, *named[self.form], *self.args]
 
     def start(self, *, ready: bool = True) -> WorkerProcess:
         """Start it in a session of its own and wait until it says that it is ready."""
