@@ -268,14 +268,14 @@ cdef class PlainTask:
     """What the runner has to know of one task. Made in Python, once per task and process."""
     cdef readonly object task
     cdef readonly str name
-    cdef object fun, request_class, store, cleanup, log_success
+    cdef object fun, request_class, store, follow, cleanup, log_success
     cdef Stack requests
     cdef int keep
 
-    def __init__(self, task, *, fun, request_class, Stack requests, store, cleanup=None, log_success=None,
+    def __init__(self, task, *, fun, request_class, Stack requests, store, follow, cleanup=None, log_success=None,
                  bint in_ring=False):
-        self.task, self.name, self.fun, self.request_class = task, task.name, fun, request_class
-        self.requests, self.store, self.cleanup, self.log_success = requests, store, cleanup, log_success
+        self.task, self.name, self.fun, self.request_class, self.requests = task, task.name, fun, request_class, requests
+        self.store, self.follow, self.cleanup, self.log_success = store, follow, cleanup, log_success
         self.keep = IN_RING if in_ring else ELSEWHERE
 
 
@@ -391,14 +391,12 @@ cdef class Runner:
         self.args, self.kwargs = args, kwargs
         return True
 
-    cdef object new_request(self, PlainTask plain, const char* data, fq_frame* frame):
+    cdef Carried carry(self, const char* data, fq_frame* frame):
         cdef Carried carried = Carried.__new__(Carried)
         carried.id = PyUnicode_DecodeASCII(data + frame.id_at, frame.id_len, NULL)
         carried.args, carried.kwargs, carried.hostname = self.args, self.kwargs, self.hostname
         carried.envelope = data[: frame.payload_len]
-        request = plain.request_class.__new__(plain.request_class)
-        request._carried = carried
-        return request
+        return carried
 
     # ------------------------------------------------------------------ the task
 
@@ -407,6 +405,7 @@ cdef class Runner:
         cdef fq_frame* frame = self.port.frame
         cdef const char* data = <const char*>frame + sizeof(fq_frame)
         cdef PlainTask plain
+        cdef Carried carried
         cdef Head head
         cdef bint late = frame.flags & FQ_LATE, ignore, kept = False
         cdef list args
@@ -425,14 +424,16 @@ cdef class Runner:
             return 0
         args, kwargs = self.args, self.kwargs
         self.args = self.kwargs = None
-        request = self.new_request(plain, data, frame)
+        carried = self.carry(data, frame)
+        request = plain.request_class.__new__(plain.request_class)
+        request._carried = carried
         ignore = PyObject_IsTrue(plain.task.ignore_result) if head.ignore_result < 0 else head.ignore_result
 
         self.task_stack.push(plain.task)
         plain.requests.push(request)
         began = monotonic_ns()
         if self.prerun.receivers:
-            self.prerun.send(sender=plain.task, task_id=request.id, task=plain.task, args=args, kwargs=kwargs)
+            self.prerun.send(sender=plain.task, task_id=carried.id, task=plain.task, args=args, kwargs=kwargs)
         positional = tuple(args)
         self.interruptible = True
         result = fq_call(<PyObject*>plain.fun, <PyObject*>positional, <PyObject*>kwargs)
@@ -443,8 +444,11 @@ cdef class Runner:
         value = <object>result
         Py_DECREF(result)
         try:
-            if not ignore:
-                kept = self.keep_result(plain, request, value, &head)
+            if type(request) is not plain.request_class and plain.follow(request, value, ignore):
+                # The task looked at its request, and left something there that has to be done: it has been.
+                pass
+            elif not ignore:
+                kept = self.keep_result(plain, request, carried, value, &head)
             if kept and (self.success.receivers or self.postrun.receivers):
                 # Receivers are the application's: should one of them end this process, the result is there.
                 self.port.send(FQ_STORE, 0, 2, self.resp.data, self.resp.size)
@@ -496,16 +500,11 @@ cdef class Runner:
 
     # ------------------------------------------------------------------ results
 
-    cdef bint keep_result(self, PlainTask plain, request, value, Head* head) except *:
+    cdef bint keep_result(self, PlainTask plain, request, Carried carried, value, Head* head) except *:
         # True: the commands are in self.resp. False: somebody else has stored it.
-        cdef Carried carried
         cdef const char* id_text
         cdef size_t id_size
-        if plain.keep != IN_RING:
-            plain.store(request, value)
-            return False
-        carried = request._carried
-        if carried is None or not self.put_result(request, value, head):
+        if plain.keep != IN_RING or not self.put_result(request, value, head):
             plain.store(request, value)
             return False
         id_text, id_size = fq_ascii(carried.id), fq_length(carried.id)

@@ -20,6 +20,9 @@ _fields_of = Context.__dict__["__dict__"].__get__
 #: What a PlainContext knows, or has right as a class attribute: everything else fills it.
 _KNOWN = frozenset({"id", "args", "kwargs", "hostname", "called_directly", "is_eager", "children"})
 
+#: Names of fields that are no custom headers.
+_USUAL = frozenset({*vars(Context), "lang", "task", "argsrepr", "kwargsrepr", "compression"})
+
 
 def request_fields(envelope: dict[str, Any], *, hostname: str) -> dict[str, Any]:
     """The request of Celery's worker for a protocol 2 message, up to arguments and embedded fields."""
@@ -61,7 +64,11 @@ def fill(request: Any) -> None:
     fields = request_fields(read_plain(carried.envelope), hostname=carried.hostname)
     fields.update(args=carried.args, kwargs=carried.kwargs, is_eager=False)
     fields.update(callbacks=None, errbacks=None, chain=None, chord=None)
-    Context.__init__(request, fields, args=carried.args, called_directly=False, kwargs=carried.kwargs)
+    fields["called_directly"] = False
+    request.update(fields)
+    if request.headers is None:
+        # Making a set of all names of Context, as Celery does here, costs more than everything else in this function.
+        request.headers = None if fields.keys() <= _USUAL else request._get_custom_headers(fields)
     if protected:
         own["_protected"] = protected
     own.update(set_meanwhile)
@@ -78,6 +85,11 @@ class _Later:
             return Context.__dict__[self.name]
         fill(request)
         return getattr(request, self.name)
+
+    def __set__(self, request: Any, value: Any) -> None:
+        # A filled request shows the runner that there may be something to do: a chain set by the task, for one.
+        fill(request)
+        setattr(request, self.name, value)
 
 
 class _Carried:

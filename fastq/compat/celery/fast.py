@@ -22,7 +22,9 @@ from celery.app.base import Celery
 from celery.app.task import Context, Task
 from celery.backends.base import Backend
 from celery.loaders.base import BaseLoader
-from kombu.serialization import dumps
+from celery.result import ResultBase
+from kombu.serialization import dumps, registry
+from kombu.utils import json as kombu_json
 from kombu.utils.json import loads
 
 from fastq import _core
@@ -48,6 +50,7 @@ class FastWay:
         self.failure = failure
         self._rings = {id(ring.backend): ring for ring in rings}
         self._main_ring = self._rings.get(id(app.backend))
+        self._encoder = quick_encoder()
         self._possible = _tracer_is_celerys() and _hooks_are_celerys(app)
 
     def runner(self, port: Any) -> Any:
@@ -89,6 +92,7 @@ class FastWay:
             request_class=CalledContext if called else PlainContext,
             requests=stack_of(task.request_stack),
             store=_storer(task, ring),
+            follow=_follower(task, self.app),
             cleanup=_cleanup(task, self.app.loader),
             log_success=_success_logger(task),
             in_ring=ring is not None and ring is self._main_ring and self._is_simple(ring.backend),
@@ -103,8 +107,16 @@ class FastWay:
     # ------------------------------------------------------------------------ values
 
     def _encode(self, value: Any) -> str:
-        backend = self.app.backend
-        text: str = dumps(backend.prepare_value(value), serializer=backend.serializer)[2]
+        """A value as the result store's JSON. Raises kombu's EncodeError."""
+        if isinstance(value, ResultBase):
+            value = value.as_tuple()
+        if self._encoder is not None:
+            try:
+                return "".join(self._encoder(value, 0))
+            except Exception:
+                # The encoder remembers what it is inside of: start afresh, and let kombu say what is wrong.
+                self._encoder = quick_encoder()
+        text: str = dumps(value, serializer="json")[2]
         return text
 
     def _stamp(self, second: int) -> tuple[bytes, bytes]:
@@ -112,6 +124,19 @@ class FastWay:
         utc = datetime.datetime.fromtimestamp(second, datetime.timezone.utc)
         text = utc.astimezone(self.app.timezone).isoformat().encode()
         return text[:19], text[19:]
+
+
+def quick_encoder() -> Callable[[Any, int], Any] | None:
+    """What kombu's `dumps` makes for each call, made once; None if the application has another encoder for JSON."""
+    if registry._encoders["json"].encoder is not kombu_json.dumps or json.encoder.c_make_encoder is None:
+        return None
+    quote = json.encoder.encode_basestring_ascii
+    default = kombu_json.JSONEncoder().default
+    # markers, default, encoder, indent, key separator, item separator, sort_keys, skipkeys, allow_nan
+    found: Callable[[Any, int], Any] = json.encoder.c_make_encoder(
+        {}, default, quote, None, ": ", ", ", False, False, True
+    )
+    return found
 
 
 def stack_of(stack: Any) -> Any:
@@ -185,6 +210,44 @@ def _storer(task: Any, ring: ResultRing | None) -> Callable[[Any, Any], None]:
                 ring.open = False
 
     return store
+
+
+def _follower(task: Any, app: Any) -> Callable[[Any, Any, bool], bool]:
+    def follow(request: Any, value: Any, ignore: bool) -> bool:
+        """For a task that looked at its request: do what it asked for there; False if that was nothing."""
+        if not (request.callbacks or request.chain or request.chord or (request.ignore_result and not ignore)):
+            return False
+        dispatch(app, request, value)
+        task.backend.mark_as_done(request.id, value, request, not ignore)
+        return True
+
+    return follow
+
+
+def dispatch(app: Any, request: Any, value: Any) -> None:
+    """Send the callbacks, then the next of the chain, as Celery's tracer does."""
+    signature, group = app._canvas.maybe_signature, app._canvas.group
+    options = {
+        "parent_id": request.id,
+        "root_id": request.root_id or request.id,
+        "priority": request.delivery_info.get("priority") if app.conf.task_inherit_parent_priority else None,
+    }
+    callbacks = [signature(callback, app=app) for callback in request.callbacks or ()]
+    groups = [callback for callback in callbacks if isinstance(callback, group)] if len(callbacks) > 1 else []
+    others = [callback for callback in callbacks if callback not in groups]
+    if len(others) > 1 or groups:
+        others = [group(others, app=app)] if others else []
+    publish = getattr(app.amqp, "_retry_publish", _publish)
+    for callback in (*groups, *others):
+        publish(callback.apply_async, (value,), **options)
+    if request.chain:
+        following = signature(request.chain[-1], app=app)
+        publish(following.apply_async, (value,), chain=request.chain[:-1], **options)
+
+
+def _publish(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    # Celery before 5.7.
+    return function(*args, **kwargs)
 
 
 def _cleanup(task: Any, loader: Any) -> Callable[[], None] | None:
