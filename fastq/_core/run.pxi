@@ -294,6 +294,7 @@ cdef class Runner:
     cdef readonly uint64_t executed
     cdef readonly bint interruptible
     cdef uint64_t max_tasks
+    cdef double idle_s
     cdef Buffer body, json, resp
     cdef list args
     cdef dict kwargs
@@ -311,13 +312,13 @@ cdef class Runner:
 
     def __init__(self, ChildPort port, *, uint32_t tasks, Stack task_stack, prepare, decode, loads, encode, quote, stamp,
                  on_error, hostname, prerun, postrun, success, bytes key_prefix=b"", expires_s=None,
-                 uint64_t max_tasks=0):
+                 uint64_t max_tasks=0, double idle_s=-1.0):
         self.port, self.task_stack, self.prepare = port, task_stack, prepare
         self.tasks = [False] * tasks        # False: not prepared yet
         self.decode, self.loads, self.encode, self.quote, self.stamp = decode, loads, encode, quote, stamp
         self.on_error, self.hostname = on_error, hostname
         self.prerun, self.postrun, self.success = prerun, postrun, success
-        self.key_prefix, self.max_tasks = key_prefix, max_tasks
+        self.key_prefix, self.max_tasks, self.idle_s = key_prefix, max_tasks, idle_s
         if expires_s:
             self.set_head = b"*4\r\n$5\r\nSETEX\r\n"
             self.set_tail = b"$%d\r\n%d\r\n" % (len(str(expires_s)), expires_s)
@@ -336,7 +337,7 @@ cdef class Runner:
             if load32(&self.port.slot.command):
                 return FOUND_LEAVE
             if not self.port.find():
-                found = self.port.wait()
+                found = self.port.wait(self.idle_s)
                 if found != FOUND_FRAME:
                     return found
             if not self.port.take():
