@@ -80,13 +80,15 @@ class WorkerProcess:
         return {**inherited, **own, **named, **extra}
 
     def command(self) -> list[str]:
-        """The command line; `python -m`, so that no script has to be installed."""
+        """The command line; `python -m fastq` needs no installed script, a stock worker restarts only as a script."""
         named = {
             "-A first": ["-A", self.app, "worker"],
             "worker first": ["worker", "-A", self.app],
             "environment": ["worker"],
         }
-        return [sys.executable, "-m", self.engine, *named[self.form], *self.args]
+        celery = Path(sys.executable).with_name("celery")
+        start = [str(celery)] if self.engine == "celery" and celery.exists() else [sys.executable, "-m", self.engine]
+        return [*start, *named[self.form], *self.args]
 
     def start(self, *, ready: bool = True) -> WorkerProcess:
         """Start it in a session of its own and wait until it says that it is ready."""
