@@ -137,11 +137,10 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
 class Door(Protocol):
     """A child's door to the engine: `fastq._core.ChildPort`, or a stand-in for tests."""
 
-    kind: int
-    flags: int
-    task: int
-    expires: float
-
+    @property
+    def kind(self) -> int: ...
+    @property
+    def flags(self) -> int: ...
     def payload(self) -> bytes: ...
     def finish(self) -> None: ...
     def outcome(self, outcome: int, commands: int, data: bytes) -> None: ...
@@ -152,8 +151,9 @@ class Door(Protocol):
 class Worker(Protocol):
     """Runs one batch of frames without Python in between: `fastq._core.Runner`."""
 
-    #: Tasks executed by this process, verdicts not counted.
-    executed: int
+    @property
+    def executed(self) -> int:
+        """Tasks executed by this process, verdicts not counted."""
 
     def work(self) -> int:
         """Run plain tasks until something else is found; says what (see `fastq.child.main`)."""

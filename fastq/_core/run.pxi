@@ -423,9 +423,9 @@ cdef class Runner:
             return 0
         if not self.open_body(data + frame.body_at, frame.body_len):
             return 0
+        carried = self.carry(data, frame)
         args, kwargs = self.args, self.kwargs
         self.args = self.kwargs = None
-        carried = self.carry(data, frame)
         request = plain.request_class.__new__(plain.request_class)
         request._carried = carried
         ignore = PyObject_IsTrue(plain.task.ignore_result) if head.ignore_result < 0 else head.ignore_result
@@ -467,11 +467,15 @@ cdef class Runner:
 
     cdef int hand_over(self, PlainTask plain, request, list args, dict kwargs, bint late, int stage) except -1:
         cdef fq_exc old
+        cdef tuple facts = (plain, request, args, kwargs, late, stage)
+        cdef PyObject* done
         fq_begin_handling(&old)
-        try:
-            self.on_error(plain, request, args, kwargs, late, stage)
-        finally:
-            fq_end_handling(&old)
+        # Not in a `try`: Cython's own saving and restoring would undo the end of the handling.
+        done = fq_call(<PyObject*>self.on_error, <PyObject*>facts, NULL)
+        fq_end_handling(&old)
+        if done == NULL:
+            return -1
+        Py_DECREF(done)
         return 0
 
     cdef int end_task(self, PlainTask plain, request, list args, dict kwargs, value) except -1:

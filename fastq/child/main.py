@@ -63,20 +63,25 @@ def run_frame(program: Program, port: ChildPort, worker: Worker) -> None:
 class PlainRunner:
     """The plain-Python twin of `fastq._core.Runner`: leaves every frame to Python."""
 
-    def __init__(self, port: ChildPort) -> None:
-        self.port = port
-        self.executed = 0
+    def __init__(self, port: ChildPort, *, idle_s: float = -1.0) -> None:
+        self.port, self.idle_s = port, idle_s
+        self._executed = 0
+
+    @property
+    def executed(self) -> int:
+        """Tasks executed by this process."""
+        return self._executed
 
     def count(self) -> None:
         """One more task has been executed."""
-        self.executed += 1
+        self._executed += 1
         self.port.count_executed()
 
     def work(self) -> int:
         """Wait for a frame and start it."""
         if self.port.stopping:
             return LEAVE
-        found: int = self.port.wait()
+        found: int = self.port.wait(self.idle_s)
         if found != FRAME:
             return found
         return FRAME if self.port.start() else NOTHING

@@ -1,4 +1,4 @@
-"""The engine's end of one child's rings in plain Python: enough to put frames in and take results out, in one process."""
+"""The engine's end of one child's rings in plain Python: puts frames in and takes results out, in one process."""
 
 from __future__ import annotations
 
@@ -45,7 +45,9 @@ class TaskRing:
         """The child's end."""
         return _core.ChildPort(self.segment, 0, eventfd, side_prefix)
 
-    def put(self, envelope: bytes, *, task: int = 0, flags: int = 0, kind: int = _core.TASK, expires: float = 0.0) -> None:
+    def put(
+        self, envelope: bytes, *, task: int = 0, flags: int = 0, kind: int = _core.TASK, expires: float = 0.0
+    ) -> None:
         """Write one frame as the engine would: with spans if the envelope is plain, else flagged odd."""
         spans, flags = self._spans(envelope, flags, kind)
         size = (FRAME.size + len(envelope) + 7) & ~7
@@ -110,7 +112,7 @@ def envelope(
     """A message as Celery's client writes it."""
     if body is None:
         body = json.dumps([list(args), kwargs or {}, embed or NO_CANVAS]).encode()
-    fields = {
+    fields: dict[str, Any] = {
         "lang": "py",
         "task": task,
         "id": task_id,

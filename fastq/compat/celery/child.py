@@ -69,7 +69,7 @@ class Child:
 
     # ------------------------------------------------------------------------ frames
 
-    def runner(self) -> Worker:
+    def runner(self, *, idle_s: float = -1.0) -> Worker:
         """The compiled runner of plain tasks."""
         from fastq.compat.celery.failure import Failure
         from fastq.compat.celery.fast import FastWay
@@ -83,7 +83,7 @@ class Child:
             failure=failure,
             max_tasks=self.max_tasks,
         )
-        runner = self._runner = way.runner(self.port)
+        runner = self._runner = way.runner(self.port, idle_s=idle_s)
         failure.pop = runner.pop
         found: Worker = runner
         return found

@@ -74,6 +74,7 @@ class Failure:
     @staticmethod
     def _handle(task: Any, request: Any, ended: _Ended, stage: int) -> None:
         error = sys.exc_info()[1]
+        _give_traceback(error)
         if not isinstance(error, Exception):
             ended.leaving, ended.einfo = error, ExceptionInfo()
         elif stage == AFTERWARDS and not isinstance(error, EncodeError):
@@ -136,7 +137,7 @@ class Failure:
         if ended.state in (states.RETRY, states.IGNORED) or not late:
             return "ack"
         if ended.state == states.FAILURE:
-            return "ack" if task.acks_on_failure else "reject"
+            return "ack" if task.acks_on_failure or not task.acks_late else "reject"
         return None
 
     def _celerys_decision(self, ended: _Ended, *, raw: bytes, late: bool) -> str | None:
@@ -149,3 +150,12 @@ class Failure:
         else:
             conclude(received, retval=ended.einfo, info=ended.info, runtime=0.0, text=None)
         return received.message.decision
+
+
+def _give_traceback(error: BaseException | None) -> None:
+    # A call that does not fit the signature fails without a frame, and Celery's ExceptionInfo needs one.
+    if error is not None and error.__traceback__ is None:
+        try:
+            raise error
+        except BaseException:
+            pass

@@ -53,8 +53,11 @@ class FastWay:
         self._encoder = quick_encoder()
         self._possible = _tracer_is_celerys() and _hooks_are_celerys(app)
 
-    def runner(self, port: Any) -> Any:
-        """The compiled runner. It leaves to Python what `prepare` has no answer for."""
+    def runner(self, port: Any, *, idle_s: float = -1.0) -> Any:
+        """The compiled runner. It leaves to Python what `prepare` has no answer for.
+
+        `idle_s`: seconds without a task after which it returns; negative for never.
+        """
         ring = self._main_ring
         backend = ring.backend if ring else None
         return _core.Runner(
@@ -75,6 +78,7 @@ class FastWay:
             key_prefix=backend.task_keyprefix if backend else b"",
             expires_s=backend.expires if backend else None,
             max_tasks=self.max_tasks or 0,
+            idle_s=idle_s,
         )
 
     # ------------------------------------------------------------------------ tasks
@@ -128,20 +132,19 @@ class FastWay:
 
 def quick_encoder() -> Callable[[Any, int], Any] | None:
     """What kombu's `dumps` makes for each call, made once; None if the application has another encoder for JSON."""
-    if registry._encoders["json"].encoder is not kombu_json.dumps or json.encoder.c_make_encoder is None:
+    make: Any = getattr(json.encoder, "c_make_encoder", None)
+    if registry._encoders["json"].encoder is not kombu_json.dumps or make is None:
         return None
     quote = json.encoder.encode_basestring_ascii
     default = kombu_json.JSONEncoder().default
     # markers, default, encoder, indent, key separator, item separator, sort_keys, skipkeys, allow_nan
-    found: Callable[[Any, int], Any] = json.encoder.c_make_encoder(
-        {}, default, quote, None, ": ", ", ", False, False, True
-    )
+    found: Callable[[Any, int], Any] = make({}, default, quote, None, ": ", ", ", False, False, True)
     return found
 
 
 def stack_of(stack: Any) -> Any:
     """A stack of Celery's for the runner; with its own dictionary if it is the usual kind."""
-    local = getattr(stack, "_local", None)
+    local: Any = getattr(stack, "_local", None)
     storage = getattr(local, "__storage__", None)
     ident = threading.get_ident()
     if type(stack).__name__ != "_LocalStack" or not isinstance(storage, dict) or local.__ident_func__() != ident:

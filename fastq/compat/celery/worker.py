@@ -92,7 +92,7 @@ def _worker_class(app: Any) -> Any:
         default_steps: frozenset[Any] = frozenset()
 
         def apply(self, parent: Any, **kwargs: Any) -> Any:
-            self.order = []
+            self.order: list[Any] = []
             self.ignored: list[str] = []
             for step in self.types:
                 if _only_sets_up(step):
@@ -104,7 +104,7 @@ def _worker_class(app: Any) -> Any:
         def start(self, parent: Any) -> None:
             """Nothing to start here."""
 
-    class Worker(app.Worker):  # type: ignore[misc]
+    class Worker(app.Worker):
         """Celery's worker without a pool, a consumer and a hub."""
 
         def install_platform_tweaks(self, worker: Any) -> None:
