@@ -65,19 +65,20 @@ class Lab:
         """Send and wait for the value (or the exception)."""
         return self.send(name, *args, **options).get(timeout=RESULT_S)
 
-    def worker(
-        self, *args: str, engine: str = "", ready: bool = True, name: str = "", **options: Any
-    ) -> WorkerProcess:
+    def worker(self, *args: str, engine: str = "", ready: bool = True, name: str = "", **options: Any) -> WorkerProcess:
         """Start a worker on the lab's database."""
         worker = WorkerProcess(
             engine=engine or self.engine,
             folder=self.folder,
             name=name or f"w{len(self.workers) + 1}",
             args=args,
-            **{"app": self.module, "broker": self.broker, "backend": self.backend, "settings": self.settings, **options},
+            **{**self._defaults(), **options},
         )
         self.workers.append(worker)
         return worker.start(ready=ready)
+
+    def _defaults(self) -> dict[str, Any]:
+        return {"app": self.module, "broker": self.broker, "backend": self.backend, "settings": self.settings}
 
     def idle(self) -> bool:
         """Whether nothing waits and nobody holds a message."""
@@ -89,6 +90,12 @@ class Lab:
         unacked: Any = client.hlen("unacked")
         claims: dict[str, Any] = {key: client.llen(key) for key in self.db.keys("*fastq:claim:*")}
         return {name: int(count) for name, count in {"unacked": unacked, **claims}.items() if count}
+
+    def books(self) -> list[bytes]:
+        """The texts of all messages that are held: what a worker has claimed and not settled."""
+        hashed: Any = self.db.client.hvals("unacked")
+        lists: list[Any] = [self.db.client.lrange(key, 0, -1) for key in self.db.keys("*fastq:claim:*")]
+        return [text.replace(b"\\", b"") for text in [*hashed, *(entry for entries in lists for entry in entries)]]
 
     def assert_nothing_held(self) -> None:
         """No message is in any worker's books, and no worker is registered."""

@@ -94,7 +94,12 @@ class WorkerProcess:
         """Start it in a session of its own and wait until it says that it is ready."""
         with self.log_path.open("ab") as log:
             self.process = subprocess.Popen(
-                self.command(), stdout=log, stderr=log, stdin=subprocess.DEVNULL, cwd=ROOT, env=self.env,
+                self.command(),
+                stdout=log,
+                stderr=log,
+                stdin=subprocess.DEVNULL,
+                cwd=ROOT,
+                env=self.env,
                 start_new_session=True,
             )
         if ready:
@@ -250,5 +255,3 @@ def _segments_of(pid: int) -> set[str]:
     except OSError:
         return set()
     return set(re.findall(rf"{SHM}/fastq\S*", maps))
-
-

@@ -33,7 +33,9 @@ PLAIN_HEADERS: dict[str, Any] = {
 NO_EMBED = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
 
 
-def envelope(body: Any, *, headers: dict[str, Any] | None = None, queue: str = "celery", **outer: Any) -> dict[str, Any]:
+def envelope(
+    body: Any, *, headers: dict[str, Any] | None = None, queue: str = "celery", **outer: Any
+) -> dict[str, Any]:
     """A protocol-2 envelope; `body` is bytes, or a value that is written as JSON."""
     task_id = str(uuid.uuid4())
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()

@@ -104,7 +104,7 @@ def compare_outcome(lab: Lab, task_id: str, expected: dict[str, Any]) -> None:
 def test_an_unknown_task_fails_and_is_named(lab: Lab) -> None:
     sent = lab.app.send_task("no.such", (1,))
     record = wait_state(lab, sent.id, "FAILURE")
-    assert record["result"] == {"exc_type": "NotRegistered", "exc_message": ["no.such"], "exc_module": "celery.exceptions"}
+    assert (record["result"]["exc_type"], record["result"]["exc_message"]) == ("NotRegistered", ["no.such"])
     lab.workers[-1].wait_log(r"Received unregistered task of type 'no\.such'")
     goes_on(lab)
 
@@ -178,7 +178,8 @@ def test_wrong_types_at_the_top(lab: Lab, field: str, value: Any) -> None:
 
 @pytest.mark.fastq_only("some of them end a stock worker")
 @pytest.mark.parametrize(
-    "name", ["retries", "timelimit", "group", "group_index", "root_id", "stamps", "shadow", "origin", "argsrepr", "lang"]
+    "name",
+    ["retries", "timelimit", "group", "group_index", "root_id", "stamps", "shadow", "origin", "argsrepr", "lang"],
 )
 @pytest.mark.parametrize("value", [-1, "text", [1], {"a": 1}, True], ids=repr)
 def test_wrong_types_in_headers(lab: Lab, name: str, value: Any) -> None:

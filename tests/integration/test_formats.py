@@ -79,7 +79,9 @@ def test_json_result_text_is_what_celery_writes(lab: Lab) -> None:
     sent = lab.send("ret", {"b": 1, "a": "é"})
     sent.get(timeout=RESULT_S)
     raw: Any = lab.db.client.get(f"celery-task-meta-{sent.id}")
-    assert raw.startswith(b'{"status": "SUCCESS", "result": {"b": 1, "a": "\\u00e9"}, "traceback": null, "children": []')
+    assert raw.startswith(
+        b'{"status": "SUCCESS", "result": {"b": 1, "a": "\\u00e9"}, "traceback": null, "children": []'
+    )
 
 
 def test_protocol_1(lab: Lab) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -27,7 +28,8 @@ def lab(module_lab: Lab) -> Lab:
 
 def raw(lab: Lab, task_id: str) -> bytes:
     """The stored bytes."""
-    return eventually(lambda: lab.db.client.get(f"rp_celery-task-meta-{task_id}"), within_s=RESULT_S) or b""
+    found: Any = eventually(lambda: lab.db.client.get(f"rp_celery-task-meta-{task_id}"), within_s=RESULT_S)
+    return bytes(found)
 
 
 def test_extended_results_hold_name_arguments_and_queue(lab: Lab) -> None:

@@ -20,7 +20,7 @@ def lab(module_lab: Lab) -> Lab:
 
 def error_of(lab: Lab, name: str, *args: Any, **options: Any) -> BaseException:
     """The exception a stock client raises for this task."""
-    with pytest.raises(Exception) as caught:  # noqa: B017 - which one is the test's business
+    with pytest.raises(Exception) as caught:
         lab.run(name, *args, **options)
     return caught.value
 
