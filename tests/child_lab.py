@@ -6,6 +6,8 @@ import os
 from types import SimpleNamespace
 from typing import Any
 
+from celery import _state
+
 from fastq import _core
 from fastq.child.main import FRAME, PlainRunner, run_frame
 from fastq.compat.celery.child import Child, _backends
@@ -55,6 +57,8 @@ class ChildLab:
     def __init__(self, app: Any, *, fast: bool, task_bytes: int = 1 << 18, result_bytes: int = 1 << 18) -> None:
         self.app = app
         self.redis = FakeRedis()
+        # As Celery's pool initializer: what tasks send is not waited for.
+        _state._set_task_join_will_block(True)
         vars(app.backend)["client"] = self.redis
         self.ring = TaskRing(task_bytes=task_bytes, result_bytes=result_bytes)
         self.eventfd = os.eventfd(0)
@@ -69,6 +73,8 @@ class ChildLab:
         self.left_to_python = 0
 
     def close(self) -> None:
+        """Undo what is global."""
+        _state._set_task_join_will_block(False)
         os.close(self.eventfd)
 
     def put(self, envelope: bytes, *, late: bool = False, **facts: Any) -> None:

@@ -79,7 +79,7 @@ def make_app(**settings: Any) -> Any:
     app = Celery("lab", broker="memory://", backend="redis://127.0.0.1:1/0", set_as_current=False)
     app.conf.update(settings)
     for name, (function, options) in TASKS.items():
-        app.task(name=name, **options)(function)
+        app.task(name=name, shared=False, **options)(function)
     app.finalize()
     return app
 

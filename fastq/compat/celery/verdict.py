@@ -63,12 +63,23 @@ class Judge:
             request.on_timeout(False, _shortest(verdict.limit_s))
         elif verdict.kind == "terminated":
             request._announce_revoked("terminated", True, verdict.reason or None, False)
+        elif verdict.kind == "cancelled":
+            self._cancel(received)
         elif verdict.kind in ("expired", "revoked"):
             self._discard(request, verdict)
         else:
             # The engine could not read it, or did not know the task; this process can, and does.
             logger.error("Refused message %s: %s", request.id, verdict.reason)
             received.message.reject()
+
+    @staticmethod
+    def _cancel(received: Received) -> None:
+        # Acknowledged early, it cannot run again, and its state says RETRY all the same, as with Celery. Acknowledged
+        # late, its message goes back.
+        late = bool(received.task.acks_late)
+        received.request._announce_cancelled(emit_retry=not late)
+        if late:
+            received.message.requeue()
 
     @staticmethod
     def _discard(request: Any, verdict: Verdict) -> None:
