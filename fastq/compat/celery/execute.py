@@ -5,6 +5,8 @@ This way is open to every message. The fast way (`fast.py`) takes the plain ones
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 from billiard.common import terminate_handler_fired
@@ -29,6 +31,18 @@ class Leave(SystemExit):
     def __init__(self, code: Any, decision: str | None) -> None:
         super().__init__(code)
         self.decision = decision
+
+
+@contextlib.contextmanager
+def logged() -> Iterator[None]:
+    """What goes wrong while others are told (a result store that refuses, a receiver of our stand-ins) is logged.
+
+    The task is over by then; the next ones must not suffer for it. The words are those of Celery's pool.
+    """
+    try:
+        yield
+    except Exception as error:
+        logger.error("Pool callback raised exception: %r", error, exc_info=True)
 
 
 class Executor:
@@ -56,8 +70,9 @@ class Executor:
             received = self.receiver.receive(raw)
         except Refused as refused:
             return refused.decision
-        if not self._is_over(received):
-            self.trace(received, late=late)
+        with logged():
+            if not self._is_over(received):
+                self.trace(received, late=late)
         return received.message.decision
 
     def _is_over(self, received: Received) -> bool:

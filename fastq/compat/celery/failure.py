@@ -18,8 +18,8 @@ from celery.app import trace as celery_trace
 from celery.exceptions import Ignore, Reject, Retry, TimeLimitExceeded
 from kombu.exceptions import EncodeError
 
-from fastq.compat.celery.execute import Leave, conclude, fail, settle
-from fastq.compat.celery.receive import Receiver
+from fastq.compat.celery.execute import Leave, conclude, fail, logged, settle
+from fastq.compat.celery.receive import Received, Receiver
 from fastq.program import Door
 
 #: Where it went wrong: in the task itself, or in what follows a success.
@@ -51,7 +51,11 @@ class Failure:
         raw = self.port.payload()
         self.open_rings(True)
         try:
-            ended = self._end(plain, request, args, kwargs, stage)
+            try:
+                ended = self._end(plain, request, args, kwargs, stage)
+            except Exception:
+                # The store refuses the failure as well: what the tracer lets out, Celery's main process deals with.
+                ended = _Ended(einfo=ExceptionInfo())
             self._settle(plain.task, ended, raw=raw, late=late)
         finally:
             self.open_rings(False)
@@ -143,13 +147,18 @@ class Failure:
     def _celerys_decision(self, ended: _Ended, *, raw: bytes, late: bool) -> str | None:
         received = self.receiver.receive(raw)
         received.request.acknowledged = not late
+        with logged():
+            self._tell(received, ended)
+        return received.message.decision
+
+    @staticmethod
+    def _tell(received: Received, ended: _Ended) -> None:
         if ended.info is None and isinstance(ended.retval, MemoryError):
             fail(received, ended.retval)
         elif ended.info is None:
             received.request.on_failure(ended.einfo)
         else:
             conclude(received, retval=ended.einfo, info=ended.info, runtime=0.0, text=None)
-        return received.message.decision
 
 
 def _give_traceback(error: BaseException | None) -> None:

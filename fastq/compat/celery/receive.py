@@ -191,8 +191,11 @@ class Receiver:
         )
         message.reject()
         task_id = self._id(message)
-        if task_id:
-            self.app.backend.mark_as_failure(task_id, error, request=self._stand_in(message, name))
+        try:
+            if task_id:
+                self.app.backend.mark_as_failure(task_id, error, request=self._stand_in(message, name))
+        except Exception as failed:
+            logger.error("Cannot store the failure of message %r: %r", task_id, failed, exc_info=True)
         signals.task_unknown.send(sender=self.sender, message=message, exc=error, name=name, id=task_id)
         return Refused(message.decision)
 

@@ -14,7 +14,7 @@ from celery.exceptions import WorkerLostError
 from celery.utils.log import get_logger
 
 from fastq import _core
-from fastq.compat.celery.execute import settle
+from fastq.compat.celery.execute import logged, settle
 from fastq.compat.celery.receive import Received, Receiver, Refused
 from fastq.program import Door, Verdict
 
@@ -52,7 +52,8 @@ class Judge:
             return
         # What was acknowledged early is not acknowledged again; what never started still is to be.
         received.request.acknowledged = not late
-        self._tell(received, verdict)
+        with logged():
+            self._tell(received, verdict)
         settle(port, received.message.decision, raw=raw, late=late)
 
     def _tell(self, received: Received, verdict: Verdict) -> None:
