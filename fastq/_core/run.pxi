@@ -293,6 +293,7 @@ cdef class Runner:
     cdef bytes key_prefix, set_head, set_tail
     cdef readonly uint64_t executed
     cdef readonly bint interruptible
+    cdef readonly uint64_t began_ns         # when the task began that runs, or ran last
     cdef uint64_t max_tasks
     cdef double idle_s
     cdef Buffer body, json, resp
@@ -413,7 +414,6 @@ cdef class Runner:
         cdef dict kwargs
         cdef tuple positional
         cdef PyObject* result
-        cdef uint64_t began
         if frame.kind != FQ_TASK or frame.flags & (FQ_ODD | FQ_SIDE) or not frame.body_len:
             return 0
         if frame.expires != 0 and unix_time() > frame.expires:
@@ -432,7 +432,7 @@ cdef class Runner:
 
         self.task_stack.push(plain.task)
         plain.requests.push(request)
-        began = monotonic_ns()
+        self.began_ns = monotonic_ns()
         if self.prerun.receivers:
             self.prerun.send(sender=plain.task, task_id=carried.id, task=plain.task, args=args, kwargs=kwargs)
         positional = tuple(args)
@@ -455,9 +455,9 @@ cdef class Runner:
                 self.port.send(FQ_STORE, 0, 2, self.resp.data, self.resp.size)
                 kept = False
             if self.success.receivers:
-                self.success.send(sender=plain.task, result=value, runtime=(monotonic_ns() - began) * 1e-9)
+                self.success.send(sender=plain.task, result=value, runtime=(monotonic_ns() - self.began_ns) * 1e-9)
             if plain.log_success is not None:
-                plain.log_success(request, value, (monotonic_ns() - began) * 1e-9)
+                plain.log_success(request, value, (monotonic_ns() - self.began_ns) * 1e-9)
         except Exception:
             self.on_error(plain, request, args, kwargs, late, 1)
             return 1

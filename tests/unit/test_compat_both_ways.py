@@ -336,6 +336,22 @@ def test_a_failure_not_to_be_acknowledged() -> None:
     assert assert_same(envelope("t.raise", ["watched"]), late=True, **late).outcome == 2
 
 
+@pytest.mark.parametrize("late", [False, True])
+def test_a_retry(late: bool) -> None:
+    left = assert_same(envelope("t.retry"), late=late)
+    (command,) = left.commands
+    assert command[0] == b"EVAL"
+    assert command[6], "it is not to overwrite what the next attempt has left"
+    assert b'"status": "RETRY"' in command[4]
+    assert b'"exc_type": "Watched"' in command[4]
+    assert left.outcome == (1 if late else None)
+
+
+def test_no_more_retries() -> None:
+    left = assert_same(envelope("t.retry", retries=3))
+    assert b'"status": "FAILURE"' in left.commands[0][4]
+
+
 def test_a_call_that_does_not_fit() -> None:
     assert_same(envelope("t.value", [1, 2, 3], {"x": 1}))
 

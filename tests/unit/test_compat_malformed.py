@@ -1,4 +1,4 @@
-"""Messages that are damaged in some way: a defined end for each, where Celery has one Celery's, and the child lives on."""
+"""Damaged messages: a defined end for each, where Celery has one Celery's, and the child lives on."""
 
 from __future__ import annotations
 

@@ -129,8 +129,7 @@ def test_a_lost_task_is_sent_again_if_it_asks_for_that(labs: Any) -> None:
     lab = labs(acks_late=True, retry_on_worker_lost=True, default_retry_delay=1)
     judged = Judged(lab, LOST, envelope("t.work"))
     assert judged.outcomes == [_core.ACK]
-    assert [words[0] for words in judged.redis] == ["GET", "GET", "SETEX", "PUBLISH"]
-    assert json.loads(judged.redis[2][3])["status"] == "RETRY"
+    assert [meta["status"] for meta in judged.metas] == ["RETRY"]
     with lab.app.connection_for_read() as connection:
         message = connection.SimpleQueue("celery").get(timeout=5)
     assert message.headers["retries"] == 1
@@ -192,7 +191,7 @@ def test_a_terminated_task(labs: Any) -> None:
 def test_a_task_cancelled_with_its_worker(labs: Any) -> None:
     judged = Judged(labs(), Verdict(kind="cancelled"), envelope("t.work"))
     assert judged.outcomes == [_core.ACK]
-    assert json.loads(judged.redis[-1][2])["status"] == "RETRY"
+    assert [meta["status"] for meta in judged.metas] == ["RETRY"]
     late = Judged(labs(acks_late=True), Verdict(kind="cancelled"), envelope("t.work"))
     assert (late.outcomes, late.redis) == ([_core.REQUEUE], [])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import os
 import signal
 import sys
@@ -11,6 +12,7 @@ from celery.app import trace as celery_trace
 from celery.concurrency import prefork
 from celery.exceptions import SoftTimeLimitExceeded
 
+from fastq import clock
 from fastq.compat.celery.execute import Executor
 from fastq.compat.celery.notify import consumer_stand_in
 from fastq.compat.celery.receive import Receiver
@@ -84,7 +86,7 @@ class Child:
             max_tasks=self.max_tasks,
         )
         runner = self._runner = way.runner(self.port, idle_s=idle_s)
-        failure.pop = runner.pop
+        failure.runner = runner
         found: Worker = runner
         return found
 
@@ -106,9 +108,15 @@ class Child:
         finally:
             self._open(False)
 
-    def _open(self, is_open: bool) -> None:
+    def _open(self, is_open: bool, began: float | None = None) -> None:
+        """Let results through the ring, or not. `began`: when the current attempt began, if not now."""
+        moment = self._moment(clock.now() if began is None else began) if is_open and self.rings else ""
         for ring in self.rings:
-            ring.open = is_open
+            ring.open, ring.began = is_open, moment
+
+    def _moment(self, at: float) -> str:
+        utc = datetime.datetime.fromtimestamp(at, datetime.timezone.utc)
+        return utc.astimezone(self.app.timezone).isoformat()
 
 
 def _backends(app: Any) -> list[Any]:

@@ -18,6 +18,7 @@ from celery.app import trace as celery_trace
 from celery.exceptions import Ignore, Reject, Retry, TimeLimitExceeded
 from kombu.exceptions import EncodeError
 
+from fastq import clock
 from fastq.compat.celery.execute import Leave, conclude, fail, logged, settle
 from fastq.compat.celery.receive import Received, Receiver
 from fastq.program import Door
@@ -41,15 +42,15 @@ class _Ended(msgspec.Struct):
 class Failure:
     """Called by the runner; ends the frame."""
 
-    def __init__(self, *, port: Door, receiver: Receiver, open_rings: Callable[[bool], None]) -> None:
+    def __init__(self, *, port: Door, receiver: Receiver, open_rings: Callable[..., None]) -> None:
         self.port, self.receiver, self.open_rings = port, receiver, open_rings
-        #: Takes task and request off their stacks: the runner's `pop`, set once it exists.
-        self.pop: Callable[[Any], None] = lambda plain: None
+        #: The runner that calls this; set once it exists.
+        self.runner: Any = None
 
     def __call__(self, plain: Any, request: Any, args: Any, kwargs: Any, late: bool, stage: int) -> None:
         # Kept for the decision on the message: a filled request has let go of it.
         raw = self.port.payload()
-        self.open_rings(True)
+        self.open_rings(True, self._began())
         try:
             try:
                 ended = self._end(plain, request, args, kwargs, stage)
@@ -59,6 +60,9 @@ class Failure:
             self._settle(plain.task, ended, raw=raw, late=late)
         finally:
             self.open_rings(False)
+
+    def _began(self) -> float:
+        return clock.now() - (clock.monotonic_ns() - int(self.runner.began_ns)) / 1e9
 
     # ------------------------------------------------------------------------ as in trace_task
 
@@ -110,7 +114,7 @@ class Failure:
                     state=ended.state,
                 )
         finally:
-            self.pop(plain)
+            self.runner.pop(plain)
 
     @staticmethod
     def _internal(task: Any, request: Any, args: Any, kwargs: Any, error: Exception, ended: _Ended) -> None:

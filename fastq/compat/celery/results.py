@@ -1,7 +1,7 @@
 """Send what Celery's Redis backend would store through the engine instead: as RESP commands in the result ring.
 
-Only what the tracer stores at the end of a task goes this way (SUCCESS, FAILURE, REVOKED), and only where nothing of
-Celery reads it back at once. A chord, an errback, a chain, a STARTED or RETRY state and whatever user code stores
+Only what the tracer stores at the end of a task goes this way (SUCCESS, FAILURE, RETRY, REVOKED), and only where
+nothing of Celery reads it back at once. A chord, an errback, a chain, a STARTED state and whatever user code stores
 itself (`update_state`) use the backend's own connection, in the order in which they happen.
 """
 
@@ -12,10 +12,16 @@ from collections.abc import Callable
 from typing import Any
 
 #: Writes a state unless SUCCESS is stored already: Celery looks first, with a round trip of its own. The text compared
-#: is the beginning of every result that Celery encodes as JSON. ARGV: the result, its seconds to live (0: for ever).
+#: is the beginning of every result that Celery encodes as JSON. ARGV: the result, its seconds to live (0: for ever),
+#: and for RETRY the time when this attempt began. The message of the next attempt is on its way before RETRY is stored;
+#: if that attempt has failed by now, its end must stay.
 SCRIPT = b"""\
 local old = redis.call('GET', KEYS[1])
 if old and string.sub(old, 1, 20) == '{"status": "SUCCESS"' then return 0 end
+if old and ARGV[3] ~= '' then
+    local done = string.match(old, '"date_done": "([^"]+)"')
+    if done and done >= ARGV[3] then return 0 end
+end
 if ARGV[2] == '0' then redis.call('SET', KEYS[1], ARGV[1]) else redis.call('SETEX', KEYS[1], ARGV[2], ARGV[1]) end
 redis.call('PUBLISH', KEYS[1], ARGV[1])
 return 1"""
@@ -24,6 +30,7 @@ return 1"""
 _METHODS = (
     "mark_as_done",
     "mark_as_failure",
+    "mark_as_retry",
     "mark_as_revoked",
     "store_result",
     "encode_result",
@@ -66,13 +73,15 @@ class ResultRing:
         self.backend = backend
         self.store = store
         self.open = False
+        #: When the current attempt began, as the result store writes times.
+        self.began = ""
         self._thread = threading.get_ident()
         # A look first is spared only where SUCCESS can be recognised by its first bytes.
         self._guards = backend.serializer == "json" and not backend.compression
 
     def install(self) -> None:
-        """Put the three methods into the instance; the class stays as it is."""
-        for name in ("mark_as_done", "mark_as_failure", "mark_as_revoked"):
+        """Put the methods into the instance; the class stays as it is."""
+        for name in ("mark_as_done", "mark_as_failure", "mark_as_retry", "mark_as_revoked"):
             setattr(self.backend, name, getattr(self, name))
 
     def mark_as_done(
@@ -102,6 +111,20 @@ class ResultRing:
             self.backend, task_id, exc, traceback, request, store_result, call_errbacks, state
         )
 
+    def mark_as_retry(
+        self,
+        task_id: str,
+        exc: Any,
+        traceback: Any = None,
+        request: Any = None,
+        store_result: bool = True,
+        state: str = "RETRY",
+    ) -> Any:
+        if self._guards and self.began and self._is_ours(request):
+            self._send(task_id, exc, state, traceback, request)
+            return None
+        return type(self.backend).mark_as_retry(self.backend, task_id, exc, traceback, request, store_result, state)
+
     def mark_as_revoked(
         self, task_id: str, reason: str = "", request: Any = None, store_result: bool = True, state: str = "REVOKED"
     ) -> Any:
@@ -114,7 +137,10 @@ class ResultRing:
         return type(self.backend).mark_as_revoked(self.backend, task_id, reason, request, store_result, state)
 
     def _applies(self, request: Any) -> bool:
-        return bool(self.open and request and not request.chord and threading.get_ident() == self._thread)
+        return self._is_ours(request) and not request.chord
+
+    def _is_ours(self, request: Any) -> bool:
+        return bool(self.open and request and threading.get_ident() == self._thread)
 
     def _send(self, task_id: str, result: Any, state: str, traceback: Any, request: Any) -> None:
         from kombu.utils.encoding import bytes_to_str
@@ -131,7 +157,10 @@ class ResultRing:
             return
         key = backend.get_key_for_task(task_id)
         expires_s = backend.failure_expires if state == "FAILURE" else backend.expires
-        self.store(*(set_commands(key, data, expires_s) if state == "SUCCESS" else guarded(key, data, expires_s)))
+        if state == "SUCCESS":
+            self.store(*set_commands(key, data, expires_s))
+        else:
+            self.store(*guarded(key, data, expires_s, began=self.began if state == "RETRY" else ""))
 
 
 def set_commands(key: bytes, value: bytes, expires_s: int | None) -> tuple[int, bytes]:
@@ -140,9 +169,9 @@ def set_commands(key: bytes, value: bytes, expires_s: int | None) -> tuple[int, 
     return 2, command(*write) + command(b"PUBLISH", key, value)
 
 
-def guarded(key: bytes, value: bytes, expires_s: int | None) -> tuple[int, bytes]:
-    """(1, the command) that stores a state unless SUCCESS is there."""
-    return 1, command(b"EVAL", SCRIPT, b"1", key, value, str(int(expires_s or 0)).encode())
+def guarded(key: bytes, value: bytes, expires_s: int | None, *, began: str = "") -> tuple[int, bytes]:
+    """(1, the command) that stores a state unless SUCCESS is there, or anything that ended after `began`."""
+    return 1, command(b"EVAL", SCRIPT, b"1", key, value, str(int(expires_s or 0)).encode(), began.encode())
 
 
 def command(*words: bytes) -> bytes:
