@@ -200,6 +200,7 @@ cdef class Ledger:
     cdef list limits, keys, claims, indexes, odd, deferred, sent_deferred
     cdef uint64_t next_n
     cdef public bint separate_results          # results go to another server than the acknowledgements
+    cdef public bint holding                   # the worker is stopping: what is claimed is not dealt any more
     cdef public list log_received              # (task, id) of plain messages, if not None
     cdef readonly uint32_t pending, waiting
     cdef readonly uint64_t taken, started, finished, settled, recalled
@@ -405,7 +406,7 @@ cdef class Ledger:
         entry.late = self.late[task]
         if self.log_received is not None:
             self.log_received.append((self.names.names[task], plain.id.at[: plain.id.size]))
-        if self.first == NONE and self.deal_one(index, &frame, data):
+        if self.first == NONE and not self.holding and self.deal_one(index, &frame, data):
             return 0
         kept = <char*>malloc(frame.size)
         if kept == NULL:
@@ -1209,20 +1210,25 @@ cdef class Ledger:
 
     # --- giving back ----------------------------------------------------------------------------------------------
 
-    def withdraw(self, uint32_t limit, bint waiting=True):
-        """Up to `limit` entries that no child has, pending ones last first, then waiting ones, in the caller's hands:
-        (entry, key number, claim list number, position). Recall the children first."""
+    def withdraw(self, uint32_t limit):
+        """Up to `limit` entries that no child has, pending ones first, then waiting ones, in the caller's hands:
+        (entry, key number, claim list number, position). Verdicts stay. Recall the children first."""
         cdef list out = []
-        cdef uint32_t index
-        while self.first != NONE and <uint32_t>len(out) < limit:
+        cdef uint32_t index, n
+        for n in range(self.pending):
+            if <uint32_t>len(out) >= limit:
+                break
             index = self.unqueue()
+            if (<fq_frame*>self.entries[index].frame).kind == FQ_VERDICT:
+                self.queue_last(index)
+                continue
             free(self.entries[index].frame)
             self.entries[index].frame = NULL
             self.entries[index].state = HELD
             out.append(index)
-        while waiting and self.heap_size and <uint32_t>len(out) < limit:
+        while self.heap_size and <uint32_t>len(out) < limit:
             out.append(self.pop_due())
-        return [(i, *self.where(i)) for i in out if self.entries[i].batch != NONE]
+        return [(i, *self.where(i)) for i in out]
 
 
 cdef bytes read_side(bytes path):

@@ -46,6 +46,9 @@ NURSERY_RETRY_S = 2.0
 #: Messages given back between two heartbeats at most.
 GIVE_BACK = 10_000
 
+#: Seconds that killed tasks may take to be told to result store and broker.
+COLD_S = 10.0
+
 
 class Engine:
     """A worker, from the moment its application is known. `run` returns the reason it stopped for."""
@@ -71,7 +74,7 @@ class Engine:
         self._announced = False
         self._dismissed = False
         self._looking = self._sweeping = False
-        self._return_later: list[int] = []
+        self._returning: list[tuple[int, int, int, int]] = []
         self._build()
 
     # ------------------------------------------------------------------ parts
@@ -118,6 +121,7 @@ class Engine:
             timers=self.timers,
             fork=lambda slot: self.nursery.fork(slot),
             lost=self._lost_child,
+            name=self.admission.name,
         )
         self.limits = TimeLimits(self.ledger, children=self.children, timers=self.timers, expired=self.children.kill)
         self._build_broker()
@@ -216,6 +220,8 @@ class Engine:
             self.admission.admit(entry, raw)
         if self.ledger.log_received:
             self._log_received()
+        if self.state in STOPPING:
+            self._withdraw()
         if self.ledger.result_backlog < RESULT_BACKLOG_BYTES:
             self.dealer.deal(self.children.slots)
         self.limits.pump()
@@ -274,7 +280,7 @@ class Engine:
         """Others have what this worker held and had not started: it must not start it."""
         for slot in self.children.slots:
             self.ledger.recall(slot)
-        dropped = self.ledger.withdraw(0xFFFFFFFF)
+        dropped = self.ledger.withdraw(0xFFFFFFFF)  # as many as there are
         for entry, *_ in dropped:
             self.ledger.quit(entry)
         logger.warning(
@@ -339,7 +345,7 @@ class Engine:
             logger.error("A child died while it carried out a verdict; its message is dropped.")
             self.ledger.settle(entry)
         elif self.state is State.COLD and flags & _core.LATE:
-            self._return_later.append(entry)
+            self._returning.append((entry, *_place_of(self.ledger, entry)))
         else:
             self.admission.judge(entry, payload, verdict)
 
@@ -374,61 +380,70 @@ class Engine:
     def _enter(self, event: Event) -> None:
         before, self.state = self.state, after(self.state, event)
         if before is State.RUNNING:
-            self.intake.quiet()
+            self._close_doors()
         if self.state is before:
             return
         if self.state is State.SOFT:
-            wanted = self.ledger.busy() > 0 or self.program.soft_shutdown_on_idle
-            wait_s = self.program.soft_shutdown_timeout_s if wanted else 0.0
-            self.timers.set("soft", wait_s, lambda: self._enter(Event.LATE) if self.state is State.SOFT else None)
-            if wait_s:
-                logger.warning("Initiating Soft Shutdown, terminating in %s seconds", wait_s)
+            self._wait_a_while()
         if self.state is State.COLD:
             self._kill_running()
+
+    def _close_doors(self) -> None:
+        """Take nothing more, and nothing that has been taken any further."""
+        self.ledger.holding = True
+        self.broker.pump(self.intake.quiet)
+        for slot in self.children.slots:
+            self.ledger.recall(slot)
+
+    def _wait_a_while(self) -> None:
+        wanted = self.ledger.busy() > 0 or self.program.soft_shutdown_on_idle
+        wait_s = self.program.soft_shutdown_timeout_s if wanted else 0.0
+        self.timers.set("soft", wait_s, lambda: self._enter(Event.LATE) if self.state is State.SOFT else None)
+        if wait_s:
+            logger.warning("Initiating Soft Shutdown, terminating in %s seconds", wait_s)
 
     def _kill_running(self) -> None:
         for slot in self.children.slots:
             running = self.ledger.running(slot)
             if running is not None:
                 self.abandoned += 1
-                self.children.kill(slot, Verdict(kind="cancelled", started=True, pid=self.children.pid(slot), task=running[3]))
+                pid = self.children.pid(slot)
+                self.children.kill(slot, Verdict(kind="cancelled", started=True, pid=pid, task=running[3]))
+        self.timers.set("cold", COLD_S, lambda: self._enter(Event.DRAINED))
+
+    def _withdraw(self) -> None:
+        """What no child has started is not dealt any more, only returned."""
+        for entry in self.waiting.abandon():
+            self._returning.append((entry, *_place_of(self.ledger, entry)))
+        if len(self._returning) < GIVE_BACK:
+            self._returning += self.ledger.withdraw(GIVE_BACK)
 
     def _go_on_stopping(self) -> None:
         """Take the next steps of stopping that are possible now."""
-        if self.failure is not None and not self.broker.up:
+        if self.broker.up and self.intake.drained and self._returning:
+            # All at once, now that no more can arrive: so they keep their order.
+            returning, self._returning = self._returning, []
+            self._return(returning)
+            self.timers.set("return", 0.0, _nothing)
+            return
+        if self._is_drained():
             self._enter(Event.DRAINED)
-            return
-        self._give_back()
-        if self.ledger.busy() or self.ledger.pending or not self.settler.clean or not self.intake.drained:
-            if not self.broker.up and not self.ledger.busy() and self.state is State.COLD:
-                self._enter(Event.DRAINED)
-            return
-        if self.results is not None and not self.results.clean:
-            return
-        if self._returning():
-            return
-        self._enter(Event.DRAINED)
 
-    def _returning(self) -> bool:
-        # Late acknowledged tasks that were killed go back as well, when the children are gone.
-        entries, self._return_later = self._return_later, []
-        self._return([(entry, *place) for entry in entries if (place := self.ledger.where(entry)) is not None])
-        return bool(entries)
-
-    def _give_back(self) -> None:
-        """What no child has started goes back to the front of its queue at once."""
-        if not self.broker.up or not self.intake.drained:
-            return
-        for slot in self.children.slots:
-            self.ledger.recall(slot)
-        fetched = [(entry, *place) for entry in self.waiting.abandon() if (place := self.ledger.where(entry)) is not None]
-        self._return(fetched + self.ledger.withdraw(GIVE_BACK))
-        if self.ledger.waiting:
-            self.timers.set("give-back", 0.0, _nothing)
+    def _is_drained(self) -> bool:
+        if not self.broker.up and (self.failure is not None or self.state is State.COLD):
+            return not self.ledger.busy()
+        return not (
+            self.ledger.busy()
+            or self.children.in_doubt
+            or self.ledger.pending
+            or self.ledger.waiting
+            or self._returning
+            or not self.settler.clean
+            or not self.intake.drained
+            or (self.results is not None and not self.results.clean)
+        )
 
     def _return(self, withdrawn: Sequence[tuple[int, int, int, int]]) -> None:
-        if not withdrawn:
-            return
         places = [
             Place(
                 entry=entry,
@@ -492,6 +507,12 @@ def _nothing() -> None:
 def _log_errors(errors: list[bytes]) -> None:
     for error in errors:
         logger.error("Redis: %s", error.decode("utf-8", "replace"))
+
+
+def _place_of(ledger: _core.Ledger, entry: int) -> tuple[int, int, int]:
+    place = ledger.where(entry)
+    assert place is not None, "a message in the caller's hands has a place on the broker"
+    return place
 
 
 def make_ledger(segment: SharedSegment, tasks: Sequence[TaskInfo]) -> _core.Ledger:

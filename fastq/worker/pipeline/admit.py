@@ -6,7 +6,6 @@ import logging
 import struct
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Literal
 
 import msgspec
 
@@ -86,18 +85,29 @@ class Admission:
         """Have a child tell result store and application how the engine had to end this message."""
         said = msgspec.msgpack.encode(verdict)
         payload, flags = self._payload(_LENGTH.pack(len(said)) + said + raw)
-        # Late in any case: it is settled when the verdict has been carried out, not when a child begins with it.
+        if self._ledger.where(entry) is not None:
+            # Still to be acknowledged: when the verdict has been carried out, not when a child begins with it.
+            flags |= _core.LATE
         task = _core.NO_TASK if verdict.task is None else verdict.task
-        self._ledger.place(entry, payload, kind=_core.VERDICT, task=task, flags=flags | _core.LATE, first=True)
+        self._ledger.place(entry, payload, kind=_core.VERDICT, task=task, flags=flags, first=True)
 
-    def _payload(self, raw: bytes) -> tuple[bytes, Literal[0, 2]]:
+    @staticmethod
+    def name(raw: bytes) -> str:
+        """What a log calls a message: task[id], or as much of it as can be read."""
+        try:
+            header = read_header(raw)
+        except PeerError as error:
+            return f"a message that cannot be read ({error})"
+        return f"{header.task or 'a task'}[{header.id}]"
+
+    def _payload(self, raw: bytes) -> tuple[bytes, int]:
         """What goes into the ring: the message, or the path of a file that holds it (flag SIDE)."""
         if len(raw) <= self._ledger.largest:
             return raw, 0
         self._side_count += 1
         path = Path(f"{self._side_prefix}.t{self._side_count}")
         path.write_bytes(raw)
-        return str(path).encode(), 2
+        return str(path).encode(), _core.SIDE
 
     def _divert(self, entry: int, raw: bytes, error: PeerError) -> None:
         place = self._ledger.where(entry)

@@ -54,10 +54,11 @@ class Children:
         timers: Timers,
         fork: Callable[[int], None],
         lost: Callable[[Child, Verdict], None],
+        name: Callable[[bytes], str],
     ) -> None:
         self._segment, self._core, self._ledger = segment, segment.core, ledger
         self._poller, self._timers = poller, timers
-        self._fork, self._lost = fork, lost
+        self._fork, self._lost, self._name = fork, lost, name
         self._children: dict[int, Child] = {}
         self._wanted = 0
         self._delay_s = FIRST_DELAY_S
@@ -74,6 +75,11 @@ class Children:
     def ready(self) -> int:
         """Children that take tasks."""
         return sum(self._core.state(slot) == _core.READY for slot, c in self._children.items() if not c.buried)
+
+    @property
+    def in_doubt(self) -> bool:
+        """Whether a child is dead, and how it died not known yet."""
+        return any(child.victim is not None for child in self._children.values())
 
     def pidfd(self, slot: int) -> int | None:
         child = self._children.get(slot)
@@ -176,8 +182,14 @@ class Children:
             else f"exited with code {os.waitstatus_to_exitcode(status)}"
         )
         peak = f", peak memory {maxrss_kib / 1024:.1f} MiB" if maxrss_kib else ""
-        when = f"after {self._ran_s(child):.3f}s in a task" if child.victim else _when(self._core.state(child.slot))
-        return f"Process ForkPoolWorker-{child.slot + 1} pid:{child.pid} {how} {when}{peak}"
+        return f"Process ForkPoolWorker-{child.slot + 1} pid:{child.pid} {how} {self._when(child)}{peak}"
+
+    def _when(self, child: Child) -> str:
+        if child.victim is None:
+            return "while it started" if self._core.state(child.slot) == _core.BOOTING else "between two tasks"
+        entry, kind, _task, _flags, payload, _began = child.victim
+        what = self._name(payload) if kind == _core.TASK else "the end of a message"
+        return f"after {self._ran_s(child):.3f}s in {what}"
 
     @staticmethod
     def _ran_s(child: Child) -> float:
@@ -220,6 +232,3 @@ class Children:
 def _task_number(number: int) -> int | None:
     return None if number == _core.NO_TASK else number
 
-
-def _when(state: int) -> str:
-    return "while it started" if state == _core.BOOTING else "between two tasks"
