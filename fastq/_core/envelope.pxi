@@ -1,9 +1,10 @@
 # A scan of plain kombu envelopes: one pass over the JSON, no Python object.
 #
 # The law: for all bytes b, scan(b) is None or scan(b) == what wire.envelope.read_header says of b. Whatever is unusual
-# (an ETA, an expiry, another serializer, an escape in a field that matters, a number or nesting that Python's json would
-# treat in a special way, anything not ASCII) is declined, and Python reads it. So this part may be ignorant, never wrong:
-# it checks the whole text as JSON, because a scan that skips over damage would run what Python would refuse.
+# (an ETA, an expiry, another serializer, an escape in a field that matters, a number or nesting that Python's json
+# would treat in a special way, anything not ASCII) is declined, and Python reads it. So this part may be ignorant,
+# never wrong: it checks the whole text as JSON, because a scan that skips over damage would run what Python would
+# refuse.
 
 cdef extern from *:
     """

@@ -1,7 +1,7 @@
 # Replies of Redis (RESP 2), read from where they were received.
 #
-# A reader holds what has been received and not been used. Replies come in pieces of any size: a reply is used as soon as
-# it is whole, and the elements of a claim's reply one by one, so that a large claim is dealt while it still arrives.
+# A reader holds what has been received and not been used. Replies come in pieces of any size: a reply is used as soon
+# as it is whole, and the elements of a claim's reply one by one, so that a large claim is dealt while it still arrives.
 
 cdef enum:
     PART = -1           # the rest has not come yet
@@ -154,8 +154,8 @@ cdef class Reader:
         return errors
 
     def value(self):
-        """The next reply as (True, object): int, bytes, None, list, or an Exception for an error; (False, None) if it is
-        not whole yet. For rare replies."""
+        """The next reply as (True, object): int, bytes, None, list, or an Exception for an error; (False, None) if it
+        is not whole yet. For rare replies."""
         cdef const char* at = self.data + self.begin
         found = self.parse(&at)
         if found is NotImplemented:

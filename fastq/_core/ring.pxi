@@ -196,7 +196,7 @@ cdef class ChildPort:
         self.tell()
 
     def payload(self):
-        """The current frame's payload: the envelope as claimed (for a verdict: its length, the verdict, the envelope)."""
+        """The current frame's payload: the envelope as claimed; for a verdict its length, the verdict, the envelope."""
         cdef char* data = <char*>self.frame + sizeof(fq_frame)
         if self.frame.flags & FQ_SIDE:
             with open(_os.fsdecode(data[: self.frame.payload_len]), "rb") as file:

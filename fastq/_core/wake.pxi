@@ -22,7 +22,8 @@ cdef extern from *:
     static inline void store64(uint64_t *p, uint64_t v) { __atomic_store_n(p, v, __ATOMIC_RELEASE); }
     static inline void store32(uint32_t *p, uint32_t v) { __atomic_store_n(p, v, __ATOMIC_RELEASE); }
     static inline uint32_t swap32(uint32_t *p, uint32_t v) { return __atomic_exchange_n(p, v, __ATOMIC_SEQ_CST); }
-    static inline uint32_t look32(uint32_t *p) { __atomic_thread_fence(__ATOMIC_SEQ_CST); return __atomic_load_n(p, __ATOMIC_SEQ_CST); }
+    static inline uint32_t look32(uint32_t *p) {
+        __atomic_thread_fence(__ATOMIC_SEQ_CST); return __atomic_load_n(p, __ATOMIC_SEQ_CST); }
     static inline int cas64(uint64_t *p, uint64_t was, uint64_t now) {
         return __atomic_compare_exchange_n(p, &was, now, 0, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE); }
     static inline uint64_t or64(uint64_t *p, uint64_t v) { return __atomic_fetch_or(p, v, __ATOMIC_ACQ_REL); }

@@ -1,0 +1,162 @@
+# The messages that this worker has claimed, and the claim lists on the broker in which they lie.
+
+cdef class _Claims:
+    """Entries and batches. The ground floor of the ledger."""
+    cdef Segment segment
+    cdef fq_header* header
+    cdef Entry* entries
+    cdef Batch* batches
+    cdef uint32_t entry_room, batch_room
+    cdef uint32_t free_entry, free_batch, used_entries
+    cdef uint32_t complete                     # batches settled whole, to be unlinked
+    cdef list partial                          # batches with dirty positions, oldest first
+    cdef list keys, claims, indexes
+    cdef dict sides                            # by entry: path of the side file that holds its payload
+    cdef uint64_t next_n
+
+    def __cinit__(self, Segment segment not None, *_rest):
+        self.segment, self.header = segment, segment.header
+        self.keys, self.claims, self.indexes, self.partial, self.sides = [], [], [], [], {}
+        self.free_entry = self.free_batch = self.complete = NONE
+        self.next_n = 1
+
+    def __dealloc__(self):
+        cdef uint32_t i
+        for i in range(self.entry_room):
+            free(self.entries[i].frame)
+        for i in range(self.batch_room):
+            free(self.batches[i].entries)
+            free(self.batches[i].states)
+        free(self.entries)
+        free(self.batches)
+
+    cdef uint32_t new_entry(self, uint32_t batch, uint32_t position) except? NONE:
+        cdef uint32_t index, room
+        cdef Entry* grown
+        if self.free_entry == NONE:
+            room = self.entry_room * 2 if self.entry_room else 1024
+            grown = <Entry*>realloc(self.entries, room * sizeof(Entry))
+            if grown == NULL:
+                raise MemoryError()
+            self.entries = grown
+            memset(&grown[self.entry_room], 0, (room - self.entry_room) * sizeof(Entry))
+            for index in range(room, self.entry_room, -1):
+                grown[index - 1].state, grown[index - 1].next = UNUSED, self.free_entry
+                self.free_entry = index - 1
+            self.entry_room = room
+        index = self.free_entry
+        self.free_entry = self.entries[index].next
+        memset(&self.entries[index], 0, sizeof(Entry))
+        self.entries[index].batch, self.entries[index].position = batch, position
+        self.entries[index].child = NONE
+        self.used_entries += 1
+        return index
+
+    cdef void free_entry_at(self, uint32_t index) noexcept:
+        cdef Entry* entry = &self.entries[index]
+        if entry.side:
+            self.drop_side(index)
+        free(entry.frame)
+        entry.frame = NULL
+        entry.state, entry.next = UNUSED, self.free_entry
+        self.free_entry = index
+        self.used_entries -= 1
+
+    cdef void drop_side(self, uint32_t index) noexcept:
+        self.entries[index].side = False
+        path = self.sides.pop(index, None)
+        try:
+            _os.unlink(path)
+        except OSError:
+            pass        # somebody cleans /dev/shm; there is nothing to do about it
+
+    cdef Entry* entry(self, uint32_t index) except NULL:
+        if index >= self.entry_room or self.entries[index].state == UNUSED:
+            raise IndexError(f"the ledger holds no entry {index}")
+        return &self.entries[index]
+
+    def adopt(self):
+        """An entry with nothing to acknowledge, in the caller's hands: for a verdict on what has been acknowledged."""
+        return self.new_entry(NONE, 0)
+
+    def add_key(self, bytes queue_key not None, bytes claim_prefix not None, bytes index_key not None):
+        """Make a queue's list known: its key, the claim lists' common prefix, their index. Returns its number."""
+        self.keys.append(queue_key)
+        self.claims.append(claim_prefix)
+        self.indexes.append(index_key)
+        return len(self.keys) - 1
+
+    def open_batch(self, uint32_t key, uint32_t room):
+        """Expect a claim of up to `room` messages. Returns (batch, the claim list's number)."""
+        cdef uint32_t index, more
+        cdef Batch* batch
+        cdef Batch* grown
+        if key >= <uint32_t>len(self.keys):
+            raise IndexError(f"no queue key {key}")
+        if self.free_batch == NONE:
+            more = self.batch_room * 2 if self.batch_room else 64
+            grown = <Batch*>realloc(self.batches, more * sizeof(Batch))
+            if grown == NULL:
+                raise MemoryError()
+            self.batches = grown
+            memset(&grown[self.batch_room], 0, (more - self.batch_room) * sizeof(Batch))
+            for index in range(more, self.batch_room, -1):
+                grown[index - 1].next = self.free_batch
+                self.free_batch = index - 1
+            self.batch_room = more
+        index = self.free_batch
+        batch = &self.batches[index]
+        self.free_batch = batch.next
+        memset(batch, 0, sizeof(Batch))
+        batch.entries = <uint32_t*>malloc(room * sizeof(uint32_t))
+        batch.states = <uint8_t*>malloc(room)
+        if batch.entries == NULL or batch.states == NULL:
+            raise MemoryError()
+        batch.n, batch.key, batch.room, batch.used = self.next_n, key, room, True
+        self.next_n += 1
+        return index, batch.n
+
+    def close_batch(self, uint32_t index):
+        """The claim's reply is complete. Returns how many messages it brought; an empty batch is dropped."""
+        cdef Batch* batch = &self.batches[index]
+        cdef uint32_t size = batch.size
+        batch.closed = True
+        if size == 0:
+            self.drop_batch(index)
+        elif batch.remaining == 0 and not batch.listed:
+            self.list_complete(index)
+        return size
+
+    cdef void drop_batch(self, uint32_t index) noexcept:
+        cdef Batch* batch = &self.batches[index]
+        free(batch.entries)
+        free(batch.states)
+        memset(batch, 0, sizeof(Batch))
+        batch.next = self.free_batch
+        self.free_batch = index
+
+    cdef void list_complete(self, uint32_t index) noexcept:
+        self.batches[index].listed = True
+        self.batches[index].next = self.complete
+        self.complete = index
+
+    def batch_size(self, uint32_t batch):
+        """Messages of a batch that have been taken so far."""
+        return self.batches[batch].size
+
+    def batch_numbers(self):
+        """(key number, claim list number) of every batch that is open or held."""
+        cdef uint32_t i
+        return [(self.batches[i].key, self.batches[i].n) for i in range(self.batch_room) if self.batches[i].used]
+
+    def where(self, uint32_t index):
+        """(key number, claim list number, position) of an entry, or None if it has nothing to acknowledge."""
+        cdef Entry* entry = self.entry(index)
+        if entry.batch == NONE:
+            return None
+        return self.batches[entry.batch].key, self.batches[entry.batch].n, entry.position
+
+    @property
+    def size(self):
+        """Entries in use."""
+        return self.used_entries

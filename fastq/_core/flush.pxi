@@ -1,0 +1,161 @@
+# What is settled, told to the broker: one transaction at a time.
+
+cdef class _Flushing(_Settling):
+    """Flushes, and what their confirmation sets free."""
+    cdef Buffer results, out
+    cdef uint32_t result_commands
+    cdef list deferred, sent_deferred
+    cdef public bint separate_results          # results go to another server than the acknowledgements
+
+    def __cinit__(self, *_rest):
+        self.deferred, self.sent_deferred = [], []
+
+    def __dealloc__(self):
+        free(self.results.data)
+        free(self.out.data)
+
+    cdef int tell_entry(self, Batch* batch, uint32_t position) except -1:
+        cdef uint32_t index = batch.entries[position]
+        batch.states[position] = TOLD
+        if index == NONE:
+            return 0
+        batch.entries[position] = NONE
+        self.entries[index].told = True
+        self.entries[index].batch = NONE
+        if self.entries[index].finished:
+            self.part(index)
+        return 0
+
+    cdef int tell_complete(self) except -1:
+        cdef uint32_t index, position
+        cdef Batch* batch
+        while self.complete != NONE:
+            index = self.complete
+            batch = &self.batches[index]
+            self.complete = batch.next
+            put(&self.acks, b"*2\r\n$6\r\nUNLINK\r\n", 16)
+            self.put_claim(batch)
+            self.tell_index(batch)
+            for position in range(batch.size):
+                if batch.states[position] != TOLD:
+                    self.tell_entry(batch, position)
+            self.drop_batch(index)
+        return 0
+
+    cdef int tell_index(self, Batch* batch) except -1:
+        cdef bytes key = self.indexes[batch.key]
+        put(&self.acks, b"*3\r\n$4\r\nSREM\r\n", 14)
+        put_bulk(&self.acks, <char*>key, len(key))
+        put_number(&self.acks, batch.n)
+        self.ack_commands += 2
+        return 0
+
+    cdef int tell_partial(self, uint64_t before) except -1:
+        # Dirty positions of batches that have been partly settled for too long get tombstones.
+        cdef list kept = []
+        cdef uint32_t index, position
+        cdef uint64_t n
+        cdef Batch* batch
+        for item in self.partial:
+            index, n = item
+            batch = &self.batches[index]
+            if not batch.used or batch.n != n or batch.remaining == 0 or batch.dirty == 0:
+                continue
+            if batch.dirty_since > before:
+                kept.append(item)
+                continue
+            for position in range(batch.size):
+                if batch.states[position] == DIRTY:
+                    self.bury_position(batch, position)
+                    self.tell_entry(batch, position)
+            batch.dirty = 0
+        self.partial = kept
+        return 0
+
+    def oldest_dirty_ns(self):
+        """Since when (monotonic nanoseconds) a partly settled batch has been waiting to be told; 0: none."""
+        return self.batches[self.partial[0][0]].dirty_since if self.partial else 0
+
+    def flush(self, bytes stamp not None, uint64_t linger_ns=0):
+        """One transaction that tells the broker everything settled: results first, then acknowledgements, then `stamp`
+        (a ready RESP command, by which its application can be recognised). Returns (bytes, replies to expect before
+        EXEC's), or None if there is nothing to tell.
+
+        Positions of partly settled batches are told after `linger_ns`. `confirm` must be called when it has been
+        applied; one flush at a time.
+        """
+        cdef uint32_t commands
+        self.tell_complete()
+        self.tell_partial(monotonic_ns() - linger_ns)
+        self.mark_told()
+        if self.acks.size == 0 and (self.separate_results or self.results.size == 0):
+            self.confirm()
+            return None
+        self.out.size = 0
+        put(&self.out, b"*1\r\n$5\r\nMULTI\r\n", 15)
+        commands = self.ack_commands + 1
+        if not self.separate_results:
+            put(&self.out, self.results.data, self.results.size)
+            commands += self.result_commands
+            self.results.size = self.result_commands = 0
+        put(&self.out, self.acks.data, self.acks.size)
+        put(&self.out, <char*>stamp, len(stamp))
+        put(&self.out, b"*1\r\n$4\r\nEXEC\r\n", 14)
+        self.acks.size = self.ack_commands = 0
+        shrink(&self.results)
+        return self.out.data[: self.out.size], commands + 1
+
+    def flush_results(self):
+        """As `flush`, for results that go to another server: (bytes, replies to expect). `confirm_results` follows."""
+        if self.results.size == 0:
+            return None
+        data, commands = self.results.data[: self.results.size], self.result_commands
+        self.results.size = self.result_commands = 0
+        shrink(&self.results)
+        self.sent_deferred, self.deferred = self.sent_deferred + self.deferred, []
+        return data, commands
+
+    def confirm_results(self):
+        """The result store has what was flushed: late acknowledgements that waited for it may go."""
+        cdef uint32_t index
+        for index in self.sent_deferred:
+            self.settle_entry(index)
+        self.sent_deferred = []
+
+    cdef void mark_told(self) noexcept:
+        cdef uint32_t i
+        cdef Hand* hand
+        for i in range(self.top):
+            hand = &self.hands[i]
+            if hand.entries == NULL:
+                continue
+            while hand.told < hand.done and hand.entries[hand.told & (IN_FLIGHT - 1)] == NONE:
+                hand.told += 1
+            hand.told_at = hand.head if hand.told == hand.count else hand.places[hand.told & (IN_FLIGHT - 1)]
+
+    def confirm(self):
+        """The broker has applied the last flush: the children's rings have room again."""
+        cdef uint32_t i
+        cdef Hand* hand
+        for i in range(self.top):
+            hand = &self.hands[i]
+            if hand.entries == NULL or hand.freed == hand.told:
+                continue
+            hand.freed, hand.freed_at = hand.told, hand.told_at
+            hand.slot.acked_count = hand.freed
+            store64(&hand.slot.acked_head, hand.freed_at)
+
+    @property
+    def untold(self):
+        """Whether anything waits for a flush (dirty positions of partly settled batches included)."""
+        return self.acks.size != 0 or self.results.size != 0 or self.complete != NONE or len(self.partial) != 0
+
+    @property
+    def urgent(self):
+        """Whether anything should be flushed at once: a result, a requeue, a batch settled whole."""
+        return self.acks.size != 0 or self.complete != NONE or (self.results.size != 0 and not self.separate_results)
+
+    @property
+    def result_backlog(self):
+        """Bytes of results that wait for a flush."""
+        return self.results.size

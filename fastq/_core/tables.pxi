@@ -1,0 +1,47 @@
+# What the ledger remembers of messages, claim lists and children: arrays of C structs, indices instead of objects.
+
+cdef enum:
+    NONE = 0xFFFFFFFF
+    IN_FLIGHT = 4096            # Frames a ring may hold that the broker has not confirmed; a power of two.
+    HELD = 0                    # states of an entry
+    PENDING = 1
+    DEALT = 2
+    WAITING = 3
+    UNUSED = 4
+    KEPT = 0                    # states of a position
+    DIRTY = 1
+    TOLD = 2
+
+cdef struct Entry:
+    uint32_t batch, position    # batch NONE: nothing to acknowledge (a verdict on an early acknowledged task)
+    uint32_t child, next        # slot while dealt; link of the pending and of the free list
+    uint64_t number             # frame number while dealt
+    char* frame                 # the frame, ready to be written, while pending
+    uint8_t state, late, settled, finished, told, side
+
+cdef struct Batch:
+    uint64_t n                  # the claim list's number
+    uint64_t dirty_since
+    uint32_t key, size, room, remaining, dirty
+    uint32_t* entries           # by position
+    uint8_t* states             # by position: KEPT, DIRTY, TOLD
+    uint32_t next
+    bint used, closed, listed
+
+cdef struct Hand:               # what the engine knows of a child
+    fq_slot* slot
+    char* tasks
+    char* results
+    uint64_t head, count        # as written to the slot
+    uint64_t started, done      # as seen last
+    uint64_t told_at, told      # ring position and frames whose settlement has been sent
+    uint64_t freed_at, freed    # ... and confirmed
+    uint64_t answered           # 1 + number of the last frame with an outcome
+    uint32_t* entries           # by frame number, NONE: told or taken back
+    uint64_t* places            # by frame number: position in the ring
+    uint32_t depth              # frames it may hold unstarted; 0: one, and only while it is idle
+    bint used, wake
+
+cdef struct Due:
+    double at
+    uint32_t entry
