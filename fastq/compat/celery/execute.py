@@ -106,6 +106,9 @@ class Executor:
 
     def _call(self, received: Received) -> Any:
         request, task = received.request, received.task
+        if not hasattr(received.kwargs, "items"):
+            # Celery's tracer refuses it with a warning that does not say which message it was.
+            logger.error("Message %s was refused: its keyword arguments are no mapping", request.id)
         fields = request.request_dict
         fields.update(
             {"args": received.args, "kwargs": received.kwargs, "hostname": request.hostname, "is_eager": False},

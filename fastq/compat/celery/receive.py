@@ -1,7 +1,8 @@
 """From a message to Celery's own Request object: what Celery's consumer and its task strategy do on receipt.
 
-Each way a message can be unfit has Celery's outcome and Celery's log line where Celery has one; where Celery's worker
-ends or crashes, the message is refused with a line that names its id and the reason, and the worker goes on.
+Each way a message can be unfit has Celery's outcome and Celery's log record where Celery has one; where Celery's worker
+ends or crashes, the message is refused and the worker goes on. One line more names the id and the reason, because
+Celery's records show neither id nor reason in one line, if at all.
 """
 
 # mypy: disallow-untyped-calls=False
@@ -144,6 +145,7 @@ class Receiver:
             _dump(message),
             exc_info=(type(error), error, error.__traceback__),
         )
+        _name_it(message, error)
         message.ack()
         return Refused(message.decision)
 
@@ -154,14 +156,14 @@ class Receiver:
             _dump(message, body),
             exc_info=(type(error), error, error.__traceback__),
         )
+        _name_it(message, error)
         message.reject()
         signals.task_rejected.send(sender=self.sender, message=message, exc=error)
         return Refused(message.decision)
 
     def _malformed(self, message: Delivered, error: Exception) -> Refused:
         # Celery's worker ends here, and the message comes back to end the next one.
-        task_id = message.headers.get("id")
-        logger.error("Refused malformed message %s: %s: %s", task_id, type(error).__name__, error)
+        _name_it(message, error)
         message.reject()
         signals.task_rejected.send(sender=self.sender, message=message, exc=error)
         return Refused(message.decision)
@@ -175,6 +177,7 @@ class Receiver:
             safe_repr(message.headers),
         )
         logger.warning(consumers.UNKNOWN_FORMAT, report)
+        _name_it(message, "it names no task")
         message.reject()
         signals.task_rejected.send(sender=self.sender, message=message, exc=None)
         return Refused(message.decision)
@@ -189,6 +192,7 @@ class Receiver:
             message.delivery_info,
             exc_info=(NotRegistered, error, None),
         )
+        _name_it(message, f"there is no task {name!r}")
         message.reject()
         task_id = self._id(message)
         try:
@@ -220,3 +224,10 @@ class Receiver:
 def _dump(message: Delivered, body: Any = None) -> str:
     text: str = consumers.dump_body(message, body) if message.body is not None else "(no body)"
     return text
+
+
+def _name_it(message: Delivered, reason: object) -> None:
+    headers = message.headers if isinstance(message.headers, dict) else {}
+    name = headers.get("id") or message.delivery_tag
+    because = f"{type(reason).__name__}: {reason}" if isinstance(reason, Exception) else reason
+    logger.error("Message %s was refused: %s", name, because)

@@ -70,7 +70,7 @@ class Judge:
             self._discard(request, verdict)
         else:
             # The engine could not read it, or did not know the task; this process can, and does.
-            logger.error("Refused message %s: %s", request.id, verdict.reason)
+            logger.error("Message %s was refused: %s", request.id, verdict.reason)
             received.message.reject()
 
     @staticmethod
