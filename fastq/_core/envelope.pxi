@@ -257,7 +257,7 @@ cdef bint scan_header(Scan* s, Plain* out, Span* key) noexcept nogil:
         return scan_text(s, out, HAS_TASK, &out.task) and out.task.size > 0
     if key.size == 2 and memcmp(key.at, b"id", 2) == 0:
         return scan_text(s, out, HAS_ID, &out.id) and out.id.size > 0
-    if span_is(key, b"eta", 3) or span_is(key, b"expires", 7):
+    if span_is(key, b"eta", 3) or span_is(key, b"expires", 7) or span_is(key, b"shadow", 6):
         return scan_word(s, b"null", 4)
     if span_is(key, b"timelimit", 9):
         return scan_timelimit(s)

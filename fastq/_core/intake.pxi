@@ -85,7 +85,7 @@ cdef class _Intake(_Dealing):
         self.take(batch, <char*>message, len(message))
 
     def place(self, uint32_t index, bytes payload not None, *, int kind=FQ_TASK, uint32_t task=NO_TASK, int flags=0,
-              double expires=0.0, float soft_s=0.0, float hard_s=0.0, bint first=False):
+              double expires=0.0, double soft_s=0.0, double hard_s=0.0, bint first=False):
         """Queue a held entry for the children, as a frame with this payload. A payload over a quarter of the ring's
         size must be a side file's path (flag SIDE)."""
         cdef Entry* entry = self.entry(index)

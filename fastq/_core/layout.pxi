@@ -72,7 +72,7 @@ cdef extern from *:
         uint32_t claim_key, claim_pos;     /* which claim list, and where in it: for whoever restores */
         uint64_t claim_n;
         double expires;                    /* unix time; 0: never */
-        float soft_s, hard_s;              /* time limits in seconds; 0: none */
+        double soft_s, hard_s;             /* time limits in seconds; 0: none */
         uint32_t id_at, id_len, body_at, body_len;   /* spans of a plain envelope, from the payload's first byte */
         uint32_t payload_len, reserved;
     } fq_frame;
@@ -87,7 +87,7 @@ cdef extern from *:
         uint32_t payload_len;
     } fq_result;
 
-    _Static_assert(sizeof(fq_frame) == 72, "frame header");
+    _Static_assert(sizeof(fq_frame) == 80, "frame header");
     _Static_assert(sizeof(fq_result) == 32, "result header");
     _Static_assert(sizeof(fq_slot) <= FQ_PAGE && sizeof(fq_header) <= FQ_PAGE, "one page each");
     """
@@ -110,7 +110,7 @@ cdef extern from *:
         uint32_t entry, task, claim_key, claim_pos
         uint64_t claim_n
         double expires
-        float soft_s, hard_s
+        double soft_s, hard_s
         uint32_t id_at, id_len, body_at, body_len, payload_len
     ctypedef struct fq_result:
         uint32_t size

@@ -53,6 +53,8 @@ class Header(msgspec.Struct, frozen=True, kw_only=True):
 
     task: str | None
     id: str
+    #: What logs and monitors call it instead.
+    shadow: str | None = None
     #: Seconds since 1970.
     eta: float | None = None
     expires: float | None = None
@@ -150,6 +152,7 @@ def _header(parts: _Parts) -> Header:
     header = Header(
         task=_task(fields) if "task" in fields else None,
         id=_id(fields),
+        shadow=_text(fields["shadow"]) if fields.get("shadow") else None,
         eta=_moment(fields, "eta"),
         expires=_moment(fields, "expires"),
         soft_limit_s=soft_limit_s,

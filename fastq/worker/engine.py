@@ -123,7 +123,13 @@ class Engine:
             lost=self._lost_child,
             name=self.admission.name,
         )
-        self.limits = TimeLimits(self.ledger, children=self.children, timers=self.timers, expired=self.children.kill)
+        self.limits = TimeLimits(
+            self.ledger,
+            children=self.children,
+            timers=self.timers,
+            expired=self.children.kill,
+            name=self.admission.name,
+        )
         self._build_broker()
 
     def _build_broker(self) -> None:
@@ -368,7 +374,7 @@ class Engine:
         if [task.name for task in program.tasks] != [task.name for task in self.program.tasks]:
             logger.critical("The application has other tasks than before; this worker has to be started again.")
             self.stop(Event.TERM)
-        self.children.fill()
+        self.children.adopted()
 
     # ------------------------------------------------------------------ stopping
 

@@ -67,7 +67,7 @@ def test_broker_and_results_on_different_servers(lab: Lab, locked_server: RedisS
     check(lab)
 
 
-def test_a_distant_redis(lab: Lab, proxy: Proxy) -> None:
+def test_a_distant_redis(proxy: Proxy, lab: Lab) -> None:
     proxy.delay(one_way_ms=5)
     lab.use(broker=proxy.url(number=lab.db.number))
     check(lab)

@@ -53,7 +53,7 @@ class Admission:
     def _decide(self, entry: int, raw: bytes, header: Header, *, due: bool) -> None:
         number = self._number(header)
         if self._log_received and not due:
-            logger.info("Task %s[%s] received", header.task, header.id)
+            logger.info("Task %s[%s] received", header.shadow or header.task, header.id)
         if header.task is not None and number is None:
             self.judge(entry, raw, Verdict(kind="unknown", reason=header.task))
         elif header.expires is not None and clock.now() > header.expires:
@@ -98,7 +98,7 @@ class Admission:
             header = read_header(raw)
         except PeerError as error:
             return f"a message that cannot be read ({error})"
-        return f"{header.task or 'a task'}[{header.id}]"
+        return f"{header.shadow or header.task or 'a task'}[{header.id}]"
 
     def _payload(self, raw: bytes) -> tuple[bytes, int]:
         """What goes into the ring: the message, or the path of a file that holds it (flag SIDE)."""

@@ -167,7 +167,9 @@ class Intake:
         self._pulling = True  # a backlog is likely at the start, and one claim tells
         self._quiet = False
         self._fired_at = 0.0
-        self._last_key = 0
+        self._last_key = -1
+        #: The key that is read before all others, if there is only one such.
+        self._only_first = 0 if len({key.queue for key in keys}) == 1 else None
         for key in keys:
             ledger.add_key(key.key, key.claim_prefix, key.index)
 
@@ -245,8 +247,10 @@ class Intake:
 
     def _pull(self, credit: int) -> None:
         # Nothing is known to wait, but something may: ask where something was found last. The reply tells all lengths.
+        # Where order matters, look at the lengths first.
         if self._claims == 0 and "pull" not in self._timers:
-            self._claim(self._last_key, min(credit, PULLED))
+            certain = self._last_key == self._only_first
+            self._claim(max(0, self._last_key), min(credit, PULLED) if certain else 0)
 
     def _claim(self, key: int, count: int) -> None:
         assert self._stream is not None
@@ -277,7 +281,7 @@ class Intake:
         self._round_trip(took_s)
         if taken:
             self._last_key = claim.key
-        if taken < claim.count and taken == 0:
+        if taken == 0:
             self._forget(claim)
         self._lengths = answer
         for other in self._expected:
@@ -285,6 +289,8 @@ class Intake:
                 self._lengths[other.key] -= other.count
         if not any(n > 0 for n in answer):
             self._backlog_gone(taken)
+        elif self._pulling:
+            self._timers.cancel("pull")
 
     def _backlog_gone(self, taken: int) -> None:
         if taken:

@@ -8,6 +8,9 @@ from fastq.errors import SettingError
 
 Shares = list[tuple[int, int]]
 
+#: Messages to claim up to which queues take turns one by one: tasks that long are worth a round trip each.
+FEW = 16
+
 
 class Turns:
     """Key numbers by priority step (0 is read first), and within a step by strategy.
@@ -37,12 +40,13 @@ class Turns:
         return []
 
     def _share(self, waiting: list[int], lengths: Sequence[int], want: int) -> Shares:
-        # Those that come first are served first next time last.
+        # One from each in turn while there are few to take, as Celery; equal parts when there are many.
+        share = 1 if want <= FEW else max(1, want // len(waiting))
+        served = waiting[:want]
         for step in self._steps:
-            if waiting[0] in step:
-                step.append(step.pop(step.index(waiting[0])))
-        share = max(1, want // len(waiting))
-        return [(key, min(share, lengths[key])) for key in waiting[:want]]
+            if served[0] in step:  # those who were not served come first next time
+                step.sort(key=lambda key: key in served)
+        return [(key, min(share, lengths[key])) for key in served]
 
 
 _STRATEGIES: dict[str, Callable[[list[str]], list[str]]] = {

@@ -61,6 +61,7 @@ class Children:
         self._fork, self._lost, self._name = fork, lost, name
         self._children: dict[int, Child] = {}
         self._wanted = 0
+        self._has_parent = True
         self._delay_s = FIRST_DELAY_S
         self._jobs = 0
 
@@ -98,6 +99,8 @@ class Children:
 
     def fill(self) -> None:
         """Fork what is missing. Children that leave are replaced before they are gone."""
+        if not self._has_parent:
+            return
         staying = sum(not self._leaving(child) for child in self._children.values())
         for slot in self._free_slots()[: max(0, self._wanted - staying)]:
             self._segment.reserve(slot)
@@ -147,13 +150,19 @@ class Children:
         self._forget(child)
 
     def orphaned(self) -> None:
-        """The nursery is gone, and its children with it (PR_SET_PDEATHSIG)."""
+        """The nursery is gone, and its children with it (PR_SET_PDEATHSIG). `adopted` follows."""
+        self._has_parent = False
         for child in list(self._children.values()):
             if child.pidfd is not None:
                 posix.send(child.pidfd, signal.SIGKILL)
             self._died(child)
             self._explain(child, signal.SIGKILL, 0)
             self._forget(child)
+
+    def adopted(self) -> None:
+        """Another nursery is ready to fork."""
+        self._has_parent = True
+        self.fill()
 
     def _forget(self, child: Child) -> None:
         self._children.pop(child.slot, None)

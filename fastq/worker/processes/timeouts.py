@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable
+from pathlib import Path
 
 from fastq import _core, clock
 from fastq.program import Verdict
@@ -23,8 +25,10 @@ class TimeLimits:
         children: Children,
         timers: Timers,
         expired: Callable[[int, Verdict], None],
+        name: Callable[[bytes], str],
     ) -> None:
-        self._ledger, self._children, self._timers, self._expired = ledger, children, timers, expired
+        self._ledger, self._children, self._timers = ledger, children, timers
+        self._expired, self._name_message = expired, name
         self._interrupted: dict[int, int] = {}
         self._killed: dict[int, int] = {}
 
@@ -56,9 +60,14 @@ class TimeLimits:
         if ran_s < limit_s:
             return limit_s - ran_s
         self._interrupted[slot] = number + 1
+        logger.warning("Soft time limit (%gs) exceeded for %s", limit_s, self._name(slot))
         self._ledger.aim_soft_limit(slot, number)
         self._children.interrupt(slot)
         return None
+
+    def _name(self, slot: int) -> str:
+        flags, payload = self._ledger.running_payload(slot)
+        return self._name_message(Path(os.fsdecode(payload)).read_bytes() if flags & _core.SIDE else payload)
 
     def _hard(self, slot: int, number: int, task: int, limit_s: float, ran_s: float) -> float | None:
         if not limit_s or self._killed.get(slot) == self._children.pid(slot):
