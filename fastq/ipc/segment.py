@@ -41,13 +41,17 @@ class SharedSegment:
         return f"<SharedSegment {self.path} slots={self.core.slots}>"
 
     @classmethod
-    def create(cls, worker: str, *, slots: int, task_bytes: int = TASK_BYTES, result_bytes: int = RESULT_BYTES) -> SharedSegment:
+    def create(
+        cls, worker: str, *, slots: int, task_bytes: int = TASK_BYTES, result_bytes: int = RESULT_BYTES
+    ) -> SharedSegment:
         """A fresh segment for `worker`, locked. Raises SurroundingsError if no place has room for it."""
         size = _core.Segment.size_of(slots, task_bytes, result_bytes)
         failures = []
         for place in _PLACES:
             try:
-                return cls._create_in(place, worker, size, slots=slots, task_bytes=task_bytes, result_bytes=result_bytes)
+                return cls._create_in(
+                    place, worker, size, slots=slots, task_bytes=task_bytes, result_bytes=result_bytes
+                )
             except OSError as error:
                 failures.append(f"{place}: {error.strerror or error}")
         raise SurroundingsError(
@@ -112,7 +116,7 @@ def remove_files(path: Path) -> None:
 
 @contextlib.contextmanager
 def dead_segment(path: str) -> Iterator[SharedSegment | None]:
-    """The segment of a worker that is not running any more, locked meanwhile; None if it is not here or its engine lives."""
+    """The segment of a worker that is gone, locked meanwhile; None if it is not here or its engine lives."""
     fd = _lock(path)
     if fd is None:
         yield None

@@ -70,8 +70,8 @@ class OpenConnection:
         return self.sock.fileno()
 
     def client_id(self) -> int | None:
-        """The server's number for this connection (CLIENT ID), by which another can unblock it; None if the user may not
-        ask. Blocks; only before anything else has been sent."""
+        """The server's number for this connection (CLIENT ID), by which another can unblock it; None if the user may
+        not ask. Blocks; only before anything else has been sent."""
         self.sock.sendall(b"*2\r\n$6\r\nCLIENT\r\n$2\r\nID\r\n")
         answer = b""
         while not answer.endswith(b"\r\n"):

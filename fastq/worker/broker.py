@@ -242,7 +242,9 @@ class ResultLink:
         self._closed = False
 
     def dial(self) -> None:
-        self._errands.run(lambda: Stream(self._endpoint.open(4.0, client_name=self._name)), self._connected, name="fastq-dial")
+        self._errands.run(
+            lambda: Stream(self._endpoint.open(4.0, client_name=self._name)), self._connected, name="fastq-dial"
+        )
 
     def _connected(self, outcome: Stream | Exception) -> None:
         if isinstance(outcome, Stream):
@@ -252,7 +254,9 @@ class ResultLink:
             return
         if not isinstance(outcome, FastqError):
             raise outcome
-        logger.error("Cannot connect to the result store: %s. Results wait; trying again in %g s.", outcome, LAST_RETRY_S)
+        logger.error(
+            "Cannot connect to the result store: %s. Results wait; trying again in %g s.", outcome, LAST_RETRY_S
+        )
         self._again(LAST_RETRY_S)
 
     def _again(self, delay_s: float) -> None:

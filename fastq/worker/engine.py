@@ -466,7 +466,7 @@ class Engine:
                 self.given_back += len(entries)
                 for entry in entries:
                     self.ledger.quit(entry)
-        except Exception as error:  # noqa: BLE001  they stay claimed, and go back when the lease ends
+        except Exception as error:
             logger.error("Could not give messages back: %s. They go back when this worker's lease ends.", error)
         finally:
             client.close()
@@ -490,7 +490,7 @@ class Engine:
         client = self.endpoint.client(timeout_s=5.0)
         try:
             self.lease.leave(client)
-        except Exception as error:  # noqa: BLE001  the lease ends by itself
+        except Exception as error:
             logger.warning("Could not leave the registry: %s", error)
         finally:
             client.close()

@@ -84,7 +84,8 @@ class Worker:
         self._announce(self.options, program)
         for warning in program.warnings:
             logger.warning("%s", warning)
-        assert self.segment is not None and self.nursery is not None
+        assert self.segment is not None
+        assert self.nursery is not None
         self._engine = Engine(
             program,
             worker=self.name,
@@ -112,9 +113,7 @@ class Worker:
 
     def _start_nursery(self) -> NurseryProcess:
         assert self.segment is not None
-        start = Start(
-            options=self.options, segment=str(self.segment.path), eventfd=self.eventfd, worker=self.name
-        )
+        start = Start(options=self.options, segment=str(self.segment.path), eventfd=self.eventfd, worker=self.name)
         return NurseryProcess(start, poller=self.poller, said=self._said, ended=self._nursery_ended)
 
     def _said(self, nursery: NurseryProcess, message: ToEngine) -> None:

@@ -96,7 +96,7 @@ class Errands:
     def _run(self, work: Callable[[], Any], done: Callable[[Any], None]) -> None:
         try:
             result = work()
-        except Exception as error:  # noqa: BLE001  the outer edge of this thread; the loop decides
+        except Exception as error:
             result = error
         self._done.put((done, result))
         os.eventfd_write(self._wake, 1)

@@ -35,8 +35,8 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
 def give_back(client: redis.Redis, places: Sequence[Place]) -> Iterator[list[int]]:
     """Push messages back, chunk by chunk; yields the entries of each chunk after it was done.
 
-    Newest first, each to the front: the oldest is read first again. Each chunk is one transaction with the tombstones on
-    its claims, so that a message is never on both, and never on neither.
+    Newest first, each to the front: the oldest is read first again. Each chunk is one transaction with the tombstones
+    on its claims, so that a message is never on both, and never on neither.
     """
     ordered = sorted(places, key=lambda p: (p.queue, p.number, p.position), reverse=True)
     for start in range(0, len(ordered), CHUNK):

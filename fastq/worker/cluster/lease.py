@@ -1,7 +1,7 @@
 """This worker's lease on what it holds: a registry entry and a heartbeat, made at every connection.
 
-A worker is alive for the others as long as its heartbeat key exists, and for those on its own host as long as its process
-does. The lease is as long as a worker may be silent before its messages go to others.
+A worker is alive for the others as long as its heartbeat key exists, and for those on its own host as long as its
+process does. The lease is as long as a worker may be silent before its messages go to others.
 """
 
 from __future__ import annotations
@@ -93,7 +93,9 @@ class Lease:
 class Janitor:
     """Puts back what dead workers have left: fastq's by their leases, stock workers' by kombu's rules."""
 
-    def __init__(self, endpoint: Endpoint, *, keys: Keys, visibility_timeout_s: float, restore_limit: int | None) -> None:
+    def __init__(
+        self, endpoint: Endpoint, *, keys: Keys, visibility_timeout_s: float, restore_limit: int | None
+    ) -> None:
         self._endpoint, self._keys = endpoint, keys
         self._visibility_timeout_s, self._restore_limit = visibility_timeout_s, restore_limit
         self._client: redis.Redis | None = None
@@ -130,8 +132,8 @@ class Janitor:
 
 
 def restore_dead(client: redis.Redis, entry: RegistryEntry, *, keys: Keys) -> Restored:
-    """Put back what a dead worker held; what its segment says was started under early acknowledgement, if it is here, is
-    not run again."""
+    """Put back what a dead worker held; what its segment says was started under early acknowledgement, if it is here,
+    is not run again."""
     with dead_segment(entry.segment) as segment:
         started: set[tuple[str, int, int]] | None = None
         if segment is not None:

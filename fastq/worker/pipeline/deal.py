@@ -1,8 +1,8 @@
 """Decide how far ahead to work: how much to claim, how much to deal to each child, what to take back.
 
-Celery holds `concurrency x prefetch_multiplier` messages, whatever they are: too few for short tasks, which then wait for
-the broker, too many for long ones, which then wait behind each other. Here that number is what a worker holds of tasks that
-take long; of tasks that are short it holds as many as it is going to start within HORIZON_S.
+Celery holds `concurrency x prefetch_multiplier` messages, whatever they are: too few for short tasks, which then wait
+for the broker, too many for long ones, which then wait behind each other. Here that number is what a worker holds of
+tasks that take long; of tasks that are short it holds as many as it is going to start within HORIZON_S.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ import msgspec
 
 from fastq import _core, clock
 
-#: Seconds of work to hold ahead. Long enough for a claim's round trip and a late wake-up on a busy machine; short enough
-#: that a message never waits here noticeably while another worker is idle. Twice the broker's round trip comes on top.
+#: Seconds of work to hold ahead. Long enough for a claim's round trip and a late wake-up on a busy machine; short
+#: enough that a message never waits here noticeably while another worker is idle. Twice the broker's round trip comes
+#: on top.
 HORIZON_S = 0.020
 
 #: Frames that a child may hold unstarted, however short its tasks are. Rings have room for about a thousand.
@@ -41,7 +42,7 @@ class Pace(msgspec.Struct):
 
 
 def look_ahead(mean_s: float, *, round_trip_s: float = 0.0) -> int:
-    """How many tasks one child should hold unstarted; 0: a task takes so long that it is dealt to idle children only."""
+    """How many tasks one child should hold unstarted; 0: they take so long that only idle children get one."""
     if not mean_s:
         return 1
     return min(DEEPEST, int((HORIZON_S + 2 * round_trip_s) / mean_s))

@@ -1,7 +1,8 @@
 """Claim messages: in batches while there is a backlog, one by one and at once while there is none.
 
-Waiting costs nothing: each queue key has a connection that blocks in BLMOVE, so the server wakes one worker for one message.
-When messages come quickly, or a backlog is known, claims are made by transactions of up to MOST messages instead.
+Waiting costs nothing: each queue key has a connection that blocks in BLMOVE, so the server wakes one worker for one
+message. When messages come quickly, or a backlog is known, claims are made by transactions of up to MOST messages
+instead.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ from fastq.worker.poll import Timers
 
 logger = logging.getLogger(__name__)
 
-#: Messages of one claim. The server does nothing else for the 1.4 µs that each takes; a reply is about a kilobyte a message.
+#: Messages of one claim. The server does nothing else for the 1.4 µs that each takes; a reply is about a kilobyte a
+#: message.
 MOST = 256
 
 #: Claims on their way at once, so that the next batch arrives while the last is dealt, however far the server is.

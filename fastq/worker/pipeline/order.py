@@ -15,7 +15,8 @@ FEW = 16
 class Turns:
     """Key numbers by priority step (0 is read first), and within a step by strategy.
 
-    `round_robin` serves all queues of a step that have messages alike; `sorted` and `priority` empty one before the next.
+    `round_robin` serves all queues of a step that have messages alike; `sorted` and `priority` empty one before the
+    next.
     """
 
     def __init__(self, keys: Sequence[tuple[str, int]], *, strategy: str = "round_robin") -> None:
@@ -36,7 +37,11 @@ class Turns:
         for step in self._steps:
             waiting = [key for key in step if lengths[key] > 0]
             if waiting:
-                return self._share(waiting, lengths, want) if self._shared else [(waiting[0], min(want, lengths[waiting[0]]))]
+                return (
+                    self._share(waiting, lengths, want)
+                    if self._shared
+                    else [(waiting[0], min(want, lengths[waiting[0]]))]
+                )
         return []
 
     def _share(self, waiting: list[int], lengths: Sequence[int], want: int) -> Shares:

@@ -1,8 +1,8 @@
 """Tell the broker and the result store what has been settled: one flush at a time, as large as it has become meanwhile.
 
-A flush is one transaction: results, then acknowledgements, then the flush's own number. After a connection was lost, that
-number says whether the flush had been applied; if not it is sent again as it was. So a result is stored, and a message
-requeued, exactly once.
+A flush is one transaction: results, then acknowledgements, then the flush's own number. After a connection was lost,
+that number says whether the flush had been applied; if not it is sent again as it was. So a result is stored, and a
+message requeued, exactly once.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from fastq.worker.poll import Timers
 logger = logging.getLogger(__name__)
 
 #: Seconds that a settled message of an unfinished batch may wait for the rest of its batch before it is told by itself.
-#: The whole batch costs 0.2 µs a message, a single one 1 µs. After a crash, whoever restores from another host can repeat
-#: early acknowledged tasks that were started within this time.
+#: The whole batch costs 0.2 µs a message, a single one 1 µs. After a crash, whoever restores from another host can
+#: repeat early acknowledged tasks that were started within this time.
 LINGER_S = 0.010
 
 #: Seconds a flush that was refused (out of memory, read-only) waits for its next try.
@@ -124,7 +124,9 @@ class Settler:
     def _refused(self, errors: list[bytes]) -> None:
         reason = errors[0].decode("utf-8", "replace")
         logger.error(
-            "Redis refused to store results and acknowledgements: %s. Nothing is lost; trying again in %g s.", reason, RETRY_S
+            "Redis refused to store results and acknowledgements: %s. Nothing is lost; trying again in %g s.",
+            reason,
+            RETRY_S,
         )
         self._timers.set("reflush", RETRY_S, self._send_flush)
 
@@ -194,7 +196,9 @@ class ResultStore:
         errors = reader.take_errors()
         if any(b"EXECABORT" in error for error in errors):
             reason = errors[0].decode("utf-8", "replace")
-            logger.error("The result store refused results: %s. Nothing is lost; trying again in %g s.", reason, RETRY_S)
+            logger.error(
+                "The result store refused results: %s. Nothing is lost; trying again in %g s.", reason, RETRY_S
+            )
             self._timers.set("restore", RETRY_S, self._send)
             return
         for error in errors[:3]:

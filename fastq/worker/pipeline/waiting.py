@@ -74,7 +74,9 @@ class Waiting:
             self._admit(entry, message)
             return
         # The claim is gone: another worker took this one for dead and restored it. It runs there.
-        logger.warning("A message that waited for its time is gone from %s (%r); another worker has it.", due[1], message)
+        logger.warning(
+            "A message that waited for its time is gone from %s (%r); another worker has it.", due[1], message
+        )
         self._ledger.quit(entry)
 
     def lost(self) -> None:

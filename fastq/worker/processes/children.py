@@ -196,7 +196,7 @@ class Children:
     def _when(self, child: Child) -> str:
         if child.victim is None:
             return "while it started" if self._core.state(child.slot) == _core.BOOTING else "between two tasks"
-        entry, kind, _task, _flags, payload, _began = child.victim
+        _entry, kind, _task, _flags, payload, _began = child.victim
         what = self._name(payload) if kind == _core.TASK else "the end of a message"
         return f"after {self._ran_s(child):.3f}s in {what}"
 
@@ -240,4 +240,3 @@ class Children:
 
 def _task_number(number: int) -> int | None:
     return None if number == _core.NO_TASK else number
-

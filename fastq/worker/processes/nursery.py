@@ -9,7 +9,6 @@ import subprocess
 import sys
 from collections.abc import Callable
 
-from fastq.config.settings import WorkerOptions
 from fastq.errors import ProcessLost
 from fastq.ipc.link import Link
 from fastq.ipc.messages import Fork, Notify, Ready, Start, Stop, ToEngine

@@ -75,5 +75,7 @@ class TimeLimits:
         if ran_s < limit_s:
             return limit_s - ran_s
         self._killed[slot] = self._children.pid(slot)
-        self._expired(slot, Verdict(kind="timeout", limit_s=limit_s, started=True, pid=self._children.pid(slot), task=task))
+        self._expired(
+            slot, Verdict(kind="timeout", limit_s=limit_s, started=True, pid=self._children.pid(slot), task=task)
+        )
         return None
