@@ -86,7 +86,7 @@ def kill_clients(lab: Lab) -> None:
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_connections_are_cut_in_the_middle(lab: Lab, proxy: Proxy, task: str) -> None:
+def test_connections_are_cut_in_the_middle(proxy: Proxy, lab: Lab, task: str) -> None:
     lab.use(broker=proxy.url(number=lab.db.number), backend=lab.db.url)
     campaign = Campaign(lab, task=task)
     campaign.worker()
@@ -98,7 +98,7 @@ def test_connections_are_cut_in_the_middle(lab: Lab, proxy: Proxy, task: str) ->
     exactly_once(campaign)
 
 
-def test_redis_cannot_be_reached_for_a_while(lab: Lab, proxy: Proxy) -> None:
+def test_redis_cannot_be_reached_for_a_while(proxy: Proxy, lab: Lab) -> None:
     lab.use(broker=proxy.url(number=lab.db.number), backend=lab.db.url)
     campaign = Campaign(lab, task="t.mark_late")
     worker = campaign.worker()
@@ -112,7 +112,7 @@ def test_redis_cannot_be_reached_for_a_while(lab: Lab, proxy: Proxy) -> None:
     exactly_once(campaign)
 
 
-def test_the_network_swallows_everything_for_a_while(lab: Lab, proxy: Proxy) -> None:
+def test_the_network_swallows_everything_for_a_while(proxy: Proxy, lab: Lab) -> None:
     lab.use(broker=proxy.url(number=lab.db.number), backend=lab.db.url)
     campaign = Campaign(lab, task="t.mark_late")
     campaign.worker()
@@ -125,7 +125,7 @@ def test_the_network_swallows_everything_for_a_while(lab: Lab, proxy: Proxy) -> 
     exactly_once(campaign)
 
 
-def test_a_lossy_start(lab: Lab, proxy: Proxy) -> None:
+def test_a_lossy_start(proxy: Proxy, lab: Lab) -> None:
     """Connections that break while the worker starts do not end it."""
     lab.use(broker=proxy.url(number=lab.db.number), backend=lab.db.url)
     campaign = Campaign(lab, task="t.mark")
@@ -138,7 +138,7 @@ def test_a_lossy_start(lab: Lab, proxy: Proxy) -> None:
     resumes(campaign)
 
 
-def test_a_distant_redis_loses_nothing_either(lab: Lab, proxy: Proxy) -> None:
+def test_a_distant_redis_loses_nothing_either(proxy: Proxy, lab: Lab) -> None:
     proxy.delay(one_way_ms=2)
     lab.use(broker=proxy.url(number=lab.db.number), backend=lab.db.url)
     campaign = Campaign(lab, task="t.mark")
