@@ -185,11 +185,19 @@ def flush_streams() -> None:
             stream.flush()
 
 
+def _leave_it_to_the_engine(_number: int, _frame: object) -> None:
+    """The engine got the signal too, or was meant to."""
+
+
 def main(argv: list[str]) -> int:
     """Be the nursery at the other end of descriptor `argv[1]`."""
     die_with_parent(os.getppid())
     # The terminal sends Ctrl+C to the whole group; what it means is the engine's to decide.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in (signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP):
+        # So may a service manager (systemd's KillMode=control-group). A handler, not SIG_IGN, which programs that tasks
+        # start would inherit.
+        signal.signal(number, _leave_it_to_the_engine)
     warnings.filterwarnings("ignore", message=".*multi-threaded.*fork", category=DeprecationWarning)
     sock = socket.socket(fileno=int(argv[1]))
     sock.set_inheritable(False)

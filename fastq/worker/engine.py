@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Sequence
 
 from fastq import _core, clock
-from fastq.errors import FastqError
+from fastq.errors import FastqError, ProcessLost, SurroundingsError
 from fastq.ipc.messages import Exited, Failed, Forked, ToEngine
 from fastq.ipc.segment import SharedSegment
 from fastq.program import ProgramInfo, TaskInfo, Verdict
@@ -16,7 +16,7 @@ from fastq.transport.redis.giveback import Place, give_back
 from fastq.transport.redis.keys import Keys
 from fastq.transport.redis.registry import describe_process
 from fastq.worker.broker import Broker, ResultLink, Retries
-from fastq.worker.cluster.lease import BEAT_S, LOOK_S, SWEEP_S, Janitor, Lease, Welcome
+from fastq.worker.cluster.lease import BEAT_S, LEASE_S, LOOK_S, SWEEP_S, Janitor, Lease, Welcome
 from fastq.worker.lifecycle import STOPPING, Event, State, after
 from fastq.worker.pipeline.admit import Admission
 from fastq.worker.pipeline.deal import HORIZON_S, Dealer
@@ -40,8 +40,11 @@ PLENTY = 8
 #: Seconds of that moment.
 PILE_UP_S = 0.001
 
-#: Seconds between two tries to start a nursery that died.
+#: Seconds before a nursery that could not load the application is tried again, times the number of tries.
 NURSERY_RETRY_S = 2.0
+
+#: Tries before the worker gives up: half a minute, in which a deployment should have put all files in place.
+MOST_NURSERIES = 5
 
 #: Messages given back between two heartbeats at most.
 GIVE_BACK = 10_000
@@ -72,6 +75,10 @@ class Engine:
         self.failure: FastqError | None = None
         self.given_back = self.abandoned = 0
         self._announced = False
+        #: Until when, by the monotonic clock, nobody else can take this worker for dead.
+        self._lease_until_s = 0.0
+        self._up_since_s = 0.0
+        self._failed_nurseries = 0
         self._dismissed = False
         self._looking = self._sweeping = False
         self._returning: list[tuple[int, int, int, int]] = []
@@ -228,7 +235,7 @@ class Engine:
             self._log_received()
         if self.state in STOPPING:
             self._withdraw()
-        if self.ledger.result_backlog < RESULT_BACKLOG_BYTES:
+        if self._holds_its_lease() and self.ledger.result_backlog < RESULT_BACKLOG_BYTES:
             self.dealer.deal(self.children.slots)
         self.limits.pump()
         if self.broker.up:
@@ -266,6 +273,8 @@ class Engine:
             # Celery's own words and level; scripts and tests wait for them.
             logger.info("%s ready.", self.program.node)
             self.nursery.notify("worker_ready", {})
+        self._up_since_s = clock.monotonic()
+        self._lease_until_s = self._up_since_s + LEASE_S
         self.timers.set("beat", BEAT_S, self._beat)
         self.timers.set("look", 0.0, self._look)
         if "sweep" not in self.timers:
@@ -279,8 +288,26 @@ class Engine:
         self.broker.check()
         if self.broker.up:
             data, replies = self.lease.beat()
-            self.broker.pump(lambda: self.settler.ask(data, replies, _log_errors))
+            sent_at_s = clock.monotonic()
+            self.broker.pump(lambda: self.settler.ask(data, replies, lambda errors: self._beaten(errors, sent_at_s)))
             self.timers.set("beat", BEAT_S, self._beat)
+
+    def _beaten(self, errors: list[bytes], sent_at_s: float) -> None:
+        _log_errors(errors)
+        if not errors:
+            self._lease_until_s = sent_at_s + LEASE_S
+
+    def _holds_its_lease(self) -> bool:
+        """Whether what this worker holds is certainly its own. If not, nothing more is started until the broker has
+        been asked: others may have it."""
+        if clock.monotonic() < self._lease_until_s:
+            return True
+        if self._lease_until_s:
+            self._lease_until_s = 0.0
+            for slot in self.children.slots:
+                self.ledger.recall(slot)
+            self.broker.lost(SurroundingsError(f"no heartbeat has got through for {LEASE_S} s"))
+        return False
 
     def _dispossess(self) -> None:
         """Others have what this worker held and had not started: it must not start it."""
@@ -298,7 +325,9 @@ class Engine:
             self.timers.set("look", LOOK_S, self._look)
             if self.broker.up and not self._looking:
                 self._looking = True
-                self.errands.run(self.janitor.look, self._looked, name="fastq-restore")
+                # After an outage of the broker every heartbeat is late; workers on other hosts get time to come back.
+                far = clock.monotonic() - self._up_since_s > LEASE_S
+                self.errands.run(lambda: self.janitor.look(far=far), self._looked, name="fastq-restore")
 
     def _looked(self, outcome: object) -> None:
         self._looking = False
@@ -364,13 +393,21 @@ class Engine:
         for entry, raw in self.ledger.collect():
             self.ledger.requeue(entry, raw)
         self.children.orphaned()
-        self.timers.set("nursery", NURSERY_RETRY_S if code == 0 else 0.0, self._new_nursery)
+        self._failed_nurseries += 1
+        if self._failed_nurseries > MOST_NURSERIES:
+            self._fail(
+                ProcessLost(f"the application could not be loaded again {MOST_NURSERIES} times; see the log above")
+            )
+        else:
+            # One that was killed is replaced at once; one that could not load the application may later.
+            self.timers.set("nursery", 0.0 if code < 0 else NURSERY_RETRY_S * self._failed_nurseries, self._new_nursery)
 
     def _new_nursery(self) -> None:
         self.nursery = self._restart_nursery()
 
     def new_program(self, program: ProgramInfo) -> None:
         """Another nursery has loaded the application."""
+        self._failed_nurseries = 0
         if [task.name for task in program.tasks] != [task.name for task in self.program.tasks]:
             logger.critical("The application has other tasks than before; this worker has to be started again.")
             self.stop(Event.TERM)

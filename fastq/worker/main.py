@@ -138,7 +138,7 @@ class Worker:
         client = engine.endpoint.client(timeout_s=10.0)
         lists = [key.key for key in engine.intake.keys]
         try:
-            found = sum(int(client.llen(name)) for name in lists)  # type: ignore[arg-type]
+            found = sum(int(client.llen(name)) for name in lists)
             client.delete(*lists)
         except Exception as error:
             raise engine.endpoint.explain(error) from error

@@ -19,7 +19,7 @@ from fastq.transport.redis import commands
 from fastq.transport.redis.binding import Binding, declare_bindings
 from fastq.transport.redis.keys import Keys
 from fastq.transport.redis.recover import Restored, restore_worker
-from fastq.transport.redis.registry import RegistryEntry, dead_workers
+from fastq.transport.redis.registry import RegistryEntry, dead_workers, presence
 from fastq.transport.redis.unacked import restore_unacked
 
 logger = logging.getLogger(__name__)
@@ -100,10 +100,11 @@ class Janitor:
         self._visibility_timeout_s, self._restore_limit = visibility_timeout_s, restore_limit
         self._client: redis.Redis | None = None
 
-    def look(self) -> list[Restored]:
-        """Restore dead fastq workers. Blocks; for an errand."""
+    def look(self, *, far: bool) -> list[Restored]:
+        """Restore dead fastq workers; only those of this host unless `far`. Blocks; for an errand."""
         client = self._connected()
-        return [self._restore(client, entry) for entry in dead_workers(client, keys=self._keys)]
+        dead = dead_workers(client, keys=self._keys)
+        return [self._restore(client, entry) for entry in dead if far or presence(entry) == "gone"]
 
     def sweep(self) -> int:
         """Restore what stock workers hold beyond the visibility timeout. Blocks; for an errand."""

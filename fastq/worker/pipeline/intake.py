@@ -305,6 +305,8 @@ class Intake:
 
     def _refused(self, error: bytes) -> None:
         # The server is there and will not: out of memory, read-only, no permission. It may change its mind.
+        if b"unknown command" in error:
+            error += b" (fastq needs Redis 6.2 or later, or Valkey)"
         logger.error("Redis refused a claim: %s. Trying again in 1 second.", error.decode("utf-8", "replace"))
         self._lengths = [0] * len(self.keys)
         self._pulling = True
