@@ -212,6 +212,8 @@ class Reader:
 
 # --- run ------------------------------------------------------------------------------------------------------------
 
+HEADER_SIZES: Final[tuple[int, int]]
+
 class _Signal(Protocol):
     @property
     def receivers(self) -> object: ...

@@ -55,7 +55,8 @@ class Nursery:
             info = self.program.describe()
         except FastqError as error:
             details = str(error.evidence.get("details", ""))
-            self.link.send(Failed(message=error.message, exit_code=error.exit_code, details=details))
+            code = error.evidence.get("exit_code", error.exit_code)
+            self.link.send(Failed(message=error.message, exit_code=int(str(code)), details=details))
             return False
         self.segment = attach(start.segment)
         self.max_tasks = info.max_tasks_per_child

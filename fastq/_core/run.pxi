@@ -113,6 +113,9 @@ cdef enum:
     FOUND_FRAME = 1
     FOUND_LEAVE = 2
 
+#: Bytes of the headers of task and result frames, for tests that write them.
+HEADER_SIZES = (sizeof(fq_frame), sizeof(fq_result))
+
 #: A result text above this is left to Python, which knows the store's own limit.
 cdef enum:
     LARGE_TEXT = 64 * 1024 * 1024

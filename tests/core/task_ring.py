@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import ctypes
 import json
 import mmap
+import platform
 import struct
 from typing import Any, NamedTuple
 
@@ -13,8 +15,12 @@ from fastq import _core
 #: Offsets of _core/layout.pxi; a wrong one fails every test that uses this file.
 PAGE = 4096
 TASK_HEAD, RESULT_TAIL, COMMAND, RESULT_HEAD = 0, 40, 48, 152
-FRAME = struct.Struct("<IHHIIIIQdffIIIIII")
+FRAME = struct.Struct("<IHHIIIIQdddIIIIII")
 RESULT = struct.Struct("<IHHIIQII")
+assert (FRAME.size, RESULT.size) == _core.HEADER_SIZES, "_core/layout.pxi has changed: adapt this file to it"
+CHILD_WAIT = 192
+#: futex(2) of x86-64 and of the others.
+FUTEX_CALL, FUTEX_WAKE = (202 if platform.machine() == "x86_64" else 98), 1
 TASK_PAD, KIND_OUTCOME, KIND_STORE = 4, 1, 2
 
 NO_CANVAS = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
@@ -74,6 +80,14 @@ class TaskRing:
     def leave(self) -> None:
         """Ask the child to leave."""
         struct.pack_into("<I", self.memory, PAGE + COMMAND, 1)
+
+    def wake(self) -> None:
+        """Wake a child that sleeps, as the engine does."""
+        struct.pack_into("<I", self.memory, PAGE + CHILD_WAIT, 0)
+        word = (ctypes.c_char * len(self.memory)).from_buffer(self.memory)
+        ctypes.CDLL(None).syscall(
+            FUTEX_CALL, ctypes.c_void_p(ctypes.addressof(word) + PAGE + CHILD_WAIT), FUTEX_WAKE, 1, None, None, 0
+        )
 
     def answers(self) -> list[Answer]:
         """What the child has written since the last call."""

@@ -8,6 +8,7 @@ import signal
 import sys
 from typing import Any
 
+from celery import platforms
 from celery.app import trace as celery_trace
 from celery.concurrency import prefork
 from celery.exceptions import SoftTimeLimitExceeded
@@ -148,16 +149,19 @@ def _initialize(app: Any, hostname: str) -> None:
     Celery builds the tracers of all tasks before it sends worker_process_init. Agents that are set up in a receiver of
     that signal replace `build_tracer` too late for those, so they are built afterwards, and only for tasks that run.
     """
-    build = celery_trace.build_tracer
+    build, die_with_parent = celery_trace.build_tracer, platforms.set_pdeathsig
     initializing = True
 
     def build_later(*args: Any, **kwargs: Any) -> Any:
         return None if initializing else build(*args, **kwargs)
 
     celery_trace.build_tracer = build_later
+    # This has been done, and billiard's way of doing it loads a C parser into every child.
+    platforms.set_pdeathsig = lambda name: None
     try:
         prefork.process_initializer(app, hostname)
     finally:
         initializing = False
+        platforms.set_pdeathsig = die_with_parent
         if celery_trace.build_tracer is build_later:
             celery_trace.build_tracer = build

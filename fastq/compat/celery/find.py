@@ -57,8 +57,11 @@ def _checked(name: str, found: Any) -> Any:
 
 
 def _missing_module(name: str, error: ModuleNotFoundError) -> ApplicationError:
-    module = name.partition(":")[0]
+    module, _, attribute = name.partition(":")
     missing = error.name or ""
+    if missing == name and attribute and module in sys.modules:
+        # Celery takes what is no attribute for a module.
+        return ApplicationError(f"-A {name}: there is no {attribute!r} in module {module!r}")
     if module == missing or module.startswith(f"{missing}."):
         return ApplicationError(
             f"-A {name}: there is no module {missing!r} (looked from {os.getcwd()})", details=traceback.format_exc()

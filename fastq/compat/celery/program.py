@@ -35,7 +35,7 @@ class CeleryProgram:
             import traceback
 
             raise ApplicationError(
-                f"setting the application up failed: {last_line(error)}", details=traceback.format_exc()
+                f"setting the application up failed: {last_line(error)}", details=traceback.format_exc(), exit_code=1
             ) from error
 
     def describe(self) -> ProgramInfo:
@@ -48,7 +48,8 @@ class CeleryProgram:
 
     def before_fork(self) -> None:
         """Close what must not be shared between processes, and import what every child needs."""
-        import fastq.compat.celery.child  # noqa: F401  imported here, once, for all children
+        import fastq.compat.celery.child
+        import fastq.compat.celery.fast  # noqa: F401  imported here, once, for all children
         from fastq.compat.celery.forking import close_connections
 
         close_connections(self.app)

@@ -44,7 +44,8 @@ def set_up(app: Any, options: WorkerOptions) -> Any:
         )
         worker.on_start()
     except (ImproperlyConfigured, SecurityError) as error:
-        raise SettingError(" ".join(str(error).split())) from error
+        # Not a usage error: Celery ends with 1 here too.
+        raise SettingError(" ".join(str(error).split()), exit_code=1) from error
     return worker
 
 
