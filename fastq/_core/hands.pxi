@@ -80,8 +80,8 @@ cdef class _Hands(_Claims):
         return n
 
     def pace(self):
-        """(frames finished, nanoseconds spent in them, nanoseconds that the longest task has been running by now), of all
-        living children."""
+        """(frames finished, nanoseconds spent in them, nanoseconds that the longest task has been running), of all living
+        children."""
         cdef uint32_t i
         cdef uint64_t done = 0, spent = 0, longest = 0, began, now = monotonic_ns()
         for i in range(self.top):

@@ -3,8 +3,16 @@
 # A reader holds what has been received and not been used. Replies come in pieces of any size: a reply is used as soon
 # as it is whole, and the elements of a claim's reply one by one, so that a large claim is dealt while it still arrives.
 
+from cpython.buffer cimport PyBUF_WRITE
+from cpython.memoryview cimport PyMemoryView_FromMemory
+from libc.stdint cimport INT64_MAX
+
 cdef enum:
     PART = -1           # the rest has not come yet
+    NO_BULK = -3        # the same, of a bulk string
+    DEEPEST_REPLY = 32  # Levels of arrays in arrays. Redis has about seven; each costs the stack a frame here.
+    KEPT_ROOM = 1 << 20
+    LARGE_ROOM = 16 << 20
 
 cdef class Reader:
     """Received bytes of one connection, and the claims that are expected on it, in order."""
@@ -12,8 +20,8 @@ cdef class Reader:
     cdef size_t begin, end, room
     cdef list errors
     # the claim that is being read
-    cdef int64_t lines, elements
-    cdef uint32_t batch, moves
+    cdef int64_t lines
+    cdef uint32_t batch, moves, lengths
     cdef bint reading, in_array, indexing
     cdef list counts
 
@@ -26,23 +34,27 @@ cdef class Reader:
     def space(self, size_t least=65536):
         """A writable view to receive into; `fed` says how much of it was filled."""
         cdef size_t held = self.end - self.begin
-        cdef char* data
         if self.begin and (held == 0 or self.room - self.end < least):
             memmove(self.data, self.data + self.begin, held)
             self.begin, self.end = 0, held
         if self.room - self.end < least:
-            data = <char*>realloc(self.data, max(self.room * 2, held + least))
-            if data == NULL:
-                raise MemoryError()
-            self.data, self.room = data, max(self.room * 2, held + least)
-        elif held == 0 and self.room > (16 << 20):
-            data = <char*>realloc(self.data, 1 << 20)
-            if data != NULL:
-                self.data, self.room = data, 1 << 20
-        return <char[: self.room - self.end]>(self.data + self.end)
+            self.resize(max(self.room * 2, held + least))
+        elif held == 0 and self.room > LARGE_ROOM and least <= KEPT_ROOM:
+            # A buffer that a huge reply has passed through does not keep its size.
+            self.resize(KEPT_ROOM)
+        return PyMemoryView_FromMemory(self.data + self.end, self.room - self.end, PyBUF_WRITE)
+
+    cdef int resize(self, size_t room) except -1:
+        cdef char* data = <char*>realloc(self.data, room)
+        if data == NULL:
+            raise MemoryError()
+        self.data, self.room = data, room
+        return 0
 
     def fed(self, size_t n):
         """`n` bytes of the last `space` were received."""
+        if n > self.room - self.end:
+            raise ValueError(f"{n} bytes cannot have been received into {self.room - self.end}")
         self.end += n
 
     def feed(self, bytes data not None):
@@ -52,13 +64,19 @@ cdef class Reader:
         self.end += len(data)
 
     cdef int64_t line(self, const char** at) except? -2:
-        # The line at `at[0]`: sets `at[0]` behind it, returns its length without CR LF, or PART.
-        cdef const char* end = <const char*>memchr(at[0], 10, self.data + self.end - at[0])
+        # The first line of a reply, at `at[0]`: sets `at[0]` behind it, returns its length without CR LF, or PART.
+        cdef const char* end
+        cdef int64_t n = self.data + self.end - at[0]
+        if n == 0:
+            return PART
+        if memchr(b"+-:$*", at[0][0], 5) == NULL:
+            raise not_resp(at[0], n)
+        end = <const char*>memchr(at[0], 10, n)
         if end == NULL:
             return PART
         n = end - at[0] - 1
-        if n < 1 or (end - 1)[0] != 13:
-            raise ValueError("a reply that is not RESP: " + repr(at[0][: min(<int64_t>n + 1, <int64_t>80)]))
+        if (end - 1)[0] != 13:
+            raise not_resp(at[0], n + 1)
         at[0] = end + 1
         return n
 
@@ -68,25 +86,24 @@ cdef class Reader:
         cdef bint minus = n > 1 and text[1] == 45
         if minus:
             i = 2
-        if i >= n or n - i > 18:
-            raise ValueError("a reply that is not RESP: " + repr(text[:n]))
+        if i >= n:
+            raise not_resp(text, n)
         while i < n:
-            if not 48 <= text[i] <= 57:
-                raise ValueError("a reply that is not RESP: " + repr(text[:n]))
+            if not 48 <= text[i] <= 57 or value > (INT64_MAX - 9) // 10:
+                raise not_resp(text, n)
             value = value * 10 + (text[i] - 48)
             i += 1
         return -value if minus else value
 
     cdef int64_t bulk(self, const char** data) except? -2:
-        # The bulk string that comes next: its length, -1 if it is null, PART - 2 = -3 if it is not whole. Uses it up.
+        # The bulk string that comes next: its length, -1 if it is null or an error, NO_BULK if it is not whole. Uses it
+        # up. `data` points into the buffer: it is good until the next `space`.
         cdef const char* at = self.data + self.begin
         cdef const char* text = at
         cdef int64_t n, size
-        if self.begin == self.end:
-            return -3
         n = self.line(&at)
         if n == PART:
-            return -3
+            return NO_BULK
         if text[0] == 42 and self.number(text, n) == -1:        # a null array (a blocking command timed out)
             self.begin = at - self.data
             return -1
@@ -100,38 +117,46 @@ cdef class Reader:
         if size < 0:
             self.begin = at - self.data
             return -1
-        if self.data + self.end - at < size + 2:
-            return -3
+        if not self.whole(at, size):
+            return NO_BULK
         data[0] = at
         self.begin = at + size + 2 - self.data
         return size
 
-    cdef bint skip(self, const char** at) except -1:
+    cdef int whole(self, const char* at, int64_t size) except -1:
+        # Whether a bulk string of `size` bytes at `at` is there, and ends as it should.
+        if self.data + self.end - at < size + 2:
+            return False
+        if at[size] != 13 or at[size + 1] != 10:
+            raise not_resp(at, size + 2)
+        return True
+
+    cdef int skip(self, const char** at, int depth) except -1:
         # One reply of any kind; errors are noted. False: not whole (nothing is used, errors of it may be noted twice).
         cdef const char* text = at[0]
         cdef int64_t n, size, i
-        if text >= self.data + self.end:
-            return False
         n = self.line(at)
         if n == PART:
             return False
-        if text[0] == 43 or text[0] == 58:
+        if text[0] == 43:
             return True
         if text[0] == 45:
             self.errors.append(text[1:n])
             return True
         size = self.number(text, n)
+        if text[0] == 58:
+            return True
         if text[0] == 36:
             if size < 0:
                 return True
-            if self.data + self.end - at[0] < size + 2:
+            if not self.whole(at[0], size):
                 return False
             at[0] += size + 2
             return True
-        if text[0] != 42:
-            raise ValueError("a reply that is not RESP: " + repr(text[:n]))
+        if depth == DEEPEST_REPLY:
+            raise not_resp(text, n)
         for i in range(size):
-            if not self.skip(at):
+            if not self.skip(at, depth + 1):
                 return False
         return True
 
@@ -141,7 +166,7 @@ cdef class Reader:
         while n:
             at = self.data + self.begin
             noted = len(self.errors)
-            if not self.skip(&at):
+            if not self.skip(&at, 0):
                 del self.errors[noted:]
                 break
             self.begin = at - self.data
@@ -157,17 +182,15 @@ cdef class Reader:
         """The next reply as (True, object): int, bytes, None, list, or an Exception for an error; (False, None) if it
         is not whole yet. For rare replies."""
         cdef const char* at = self.data + self.begin
-        found = self.parse(&at)
+        found = self.parse(&at, 0)
         if found is NotImplemented:
             return False, None
         self.begin = at - self.data
         return True, found
 
-    cdef object parse(self, const char** at):
+    cdef object parse(self, const char** at, int depth):
         cdef const char* text = at[0]
         cdef int64_t n, size, i
-        if text >= self.data + self.end:
-            return NotImplemented
         n = self.line(at)
         if n == PART:
             return NotImplemented
@@ -181,15 +204,15 @@ cdef class Reader:
         if size < 0:
             return None
         if text[0] == 36:
-            if self.data + self.end - at[0] < size + 2:
+            if not self.whole(at[0], size):
                 return NotImplemented
             at[0] += size + 2
             return (at[0] - size - 2)[:size]
-        if text[0] != 42:
-            raise ValueError("a reply that is not RESP: " + repr(text[:n]))
+        if depth == DEEPEST_REPLY:
+            raise not_resp(text, n)
         found = []
         for i in range(size):
-            item = self.parse(at)
+            item = self.parse(at, depth + 1)
             if item is NotImplemented:
                 return NotImplemented
             found.append(item)
@@ -199,42 +222,52 @@ cdef class Reader:
         """The next reply is that of MULTI, SADD, `moves` x LMOVE, `counts` x LLEN, EXEC; its messages go to `batch`."""
         if self.reading:
             raise ValueError("the claim before has not been read")
-        self.batch, self.moves = batch, moves
-        self.lines, self.elements = 2 + moves + counts + 1, -1
+        self.batch, self.moves, self.lengths = batch, moves, counts
+        self.lines = 2 + <int64_t>moves + counts        # +OK, and +QUEUED for each command
         self.reading, self.in_array, self.indexing, self.counts = True, False, True, []
 
     def read_claim(self, Ledger ledger not None):
         """Take messages out of the claim's reply, as far as it has come. Returns None if it is not whole yet, else the
-        queue lengths (a list of ints), or the error that the transaction ended with (bytes)."""
-        cdef const char* at
-        cdef int64_t n
+        queue lengths (a list of ints), or the error that the transaction ended with (bytes).
+
+        Errors of single commands are for `take_errors`; a length that is one counts as 0.
+        """
+        cdef bytes error
         if not self.reading:
             raise ValueError("no claim is expected")
-        self.lines = self.skip_replies(self.lines - 1) + 1 if self.lines > 1 else 1
-        if self.lines > 1:
+        self.lines = self.skip_replies(self.lines)
+        if self.lines:
             return None
         if not self.in_array:
-            at = self.data + self.begin
-            if self.begin == self.end:
-                return None
-            text = at
-            n = self.line(&at)
-            if n == PART:
-                return None
-            self.begin = at - self.data
-            if text[0] == 45:
+            error = self.begin_array()
+            if error is not None:
                 self.reading = False
-                self.errors.append(text[1:n])
-                return b"; ".join(self.take_errors())
-            self.elements = self.number(text, n)
-            if self.elements < 0:
-                self.reading = False
-                return b"the transaction was aborted"
-            self.in_array = True
+                return error
+            if not self.in_array:
+                return None
         try:
             return self.read_elements(ledger)
         finally:
             ledger.publish()
+
+    cdef bytes begin_array(self):
+        # The first line of EXEC's reply: in_array if it has come and is good, else an error, or None: not there yet.
+        cdef const char* text = self.data + self.begin
+        cdef const char* at = text
+        cdef int64_t n = self.line(&at), size
+        if n == PART:
+            return None
+        self.begin = at - self.data
+        if text[0] == 45:
+            self.errors.append(text[1:n])
+            return b"; ".join(self.take_errors())
+        size = self.number(text, n) if text[0] == 42 else -2
+        if size == -1:
+            return b"the transaction was aborted"
+        if size != 1 + <int64_t>self.moves + self.lengths:
+            raise ValueError(f"EXEC of {1 + self.moves + self.lengths} commands was answered by " + repr(text[:n]))
+        self.in_array = True
+        return None
 
     cdef object read_elements(self, Ledger ledger):
         # SADD's integer, the moved messages, the lengths.
@@ -244,21 +277,22 @@ cdef class Reader:
             if self.skip_replies(1):
                 return None
             self.indexing = False
-            self.elements -= 1
         while self.moves:
             n = self.bulk(&data)
-            if n == -3:
+            if n == NO_BULK:
                 return None
             if n >= 0:
                 ledger.take(self.batch, data, n)
             self.moves -= 1
-            self.elements -= 1
-        while self.elements:
+        while self.lengths:
             whole, count = self.value()
             if not whole:
                 return None
+            if not isinstance(count, int):
+                self.errors.append(str(count).encode("utf-8", "replace"))
+                count = 0
             self.counts.append(count)
-            self.elements -= 1
+            self.lengths -= 1
         self.reading = False
         return self.counts
 
@@ -266,7 +300,7 @@ cdef class Reader:
         """The reply of BLMOVE: None if it is not whole yet, else whether it brought a message (now in `batch`)."""
         cdef const char* data = NULL
         cdef int64_t n = self.bulk(&data)
-        if n == -3:
+        if n == NO_BULK:
             return None
         if n >= 0:
             ledger.take(batch, data, n)
@@ -277,3 +311,8 @@ cdef class Reader:
     def buffered(self):
         """Bytes received and not used."""
         return self.end - self.begin
+
+
+cdef object not_resp(const char* text, int64_t n):
+    # What to raise for bytes that no Redis sends.
+    return ValueError("a reply that is not RESP: " + repr(text[: min(n, <int64_t>80)]))
