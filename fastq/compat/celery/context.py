@@ -74,6 +74,30 @@ def fill(request: Any) -> None:
     own.update(set_meanwhile)
 
 
+class _Reprs(msgspec.Struct):
+    argsrepr: Any = None
+    kwargsrepr: Any = None
+
+
+class _Envelope(msgspec.Struct):
+    headers: _Reprs
+
+
+_read_reprs = msgspec.json.Decoder(_Envelope).decode
+
+
+def reprs_of(request: Any) -> tuple[Any, Any]:
+    """Arguments as the client has written them for people, without filling the request."""
+    carried = _fields_of(request).get("_carried")
+    if carried is None:
+        return request.get("argsrepr"), request.get("kwargsrepr")
+    try:
+        headers = _read_reprs(carried.envelope).headers
+    except (msgspec.MsgspecError, UnicodeError, RecursionError):
+        return request.get("argsrepr"), request.get("kwargsrepr")
+    return headers.argsrepr, headers.kwargsrepr
+
+
 class _Later:
     """A field of Context that fills the request at the first look."""
 

@@ -28,7 +28,7 @@ from kombu.utils import json as kombu_json
 from kombu.utils.json import loads
 
 from fastq import _core
-from fastq.compat.celery.context import CalledContext, PlainContext
+from fastq.compat.celery.context import CalledContext, PlainContext, reprs_of
 from fastq.compat.celery.failure import Failure
 from fastq.compat.celery.results import ResultRing
 
@@ -277,15 +277,16 @@ def _success_logger(task: Any) -> Callable[[Any, Any, float], None] | None:
         return None
 
     def log_success(request: Any, value: Any, runtime_s: float) -> None:
+        args, kwargs = reprs_of(request)
         celery_trace.info(
             celery_trace.LOG_SUCCESS,
             {
                 "id": request.id,
-                "name": celery_trace.get_task_name(request, task.name),
+                "name": task.name,
                 "return_value": celery_trace.saferepr(value, task.resultrepr_maxsize),
                 "runtime": runtime_s,
-                "args": request.get("argsrepr") or celery_trace.safe_repr(request.args),
-                "kwargs": request.get("kwargsrepr") or celery_trace.safe_repr(request.kwargs),
+                "args": args or celery_trace.safe_repr(request.args),
+                "kwargs": kwargs or celery_trace.safe_repr(request.kwargs),
             },
         )
 
