@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import logging
 import os
 import platform
@@ -60,10 +59,15 @@ command = GroupedCommand(
 
 def start(options: WorkerOptions) -> int:
     """Hand over to the engine. It is imported now, so that `--help` and mistakes cost nothing."""
-    from fastq.worker.cluster.lease import LEASE_S
     from fastq.worker.main import run
 
-    return run(options, announce=functools.partial(announce, lease_s=LEASE_S))
+    return run(options, announce=_announce)
+
+
+def _announce(options: WorkerOptions, program: ProgramInfo) -> None:
+    from fastq.worker.cluster.lease import LEASE_S
+
+    announce(options, program, lease_s=LEASE_S)
 
 
 def announce(options: WorkerOptions, program: ProgramInfo, *, lease_s: float) -> None:

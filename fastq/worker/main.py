@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from fastq import clock
 from fastq.config.nodename import node_name
@@ -16,11 +17,13 @@ from fastq.errors import FastqError, ProcessLost, SurroundingsError
 from fastq.ipc.messages import Failed, Ready, Start, ToEngine
 from fastq.ipc.segment import SharedSegment
 from fastq.program import ProgramInfo
-from fastq.worker.engine import Engine
 from fastq.worker.lifecycle import Event, State
 from fastq.worker.poll import Errands, Poller, Timers
 from fastq.worker.processes.nursery import NurseryProcess
 from fastq.worker.processes.posix import Signals
+
+if TYPE_CHECKING:
+    from fastq.worker.engine import Engine
 
 logger = logging.getLogger(__name__)
 
@@ -84,9 +87,18 @@ class Worker:
         self._announce(self.options, program)
         for warning in program.warnings:
             logger.warning("%s", warning)
+        self._engine = self._make_engine(program)
+        if self.options.purge:
+            self._purge(self._engine)
+        self._engine.run()
+        return self._end(self._engine)
+
+    def _make_engine(self, program: ProgramInfo) -> Engine:
+        from fastq.worker.engine import Engine
+
         assert self.segment is not None
         assert self.nursery is not None
-        self._engine = Engine(
+        return Engine(
             program,
             worker=self.name,
             segment=self.segment,
@@ -96,15 +108,14 @@ class Worker:
             errands=self.errands,
             restart_nursery=self._start_nursery,
         )
-        if self.options.purge:
-            self._purge(self._engine)
-        self._engine.run()
-        return self._end(self._engine)
 
     def _load(self) -> ProgramInfo | None:
         """Have the nursery load the application; None if we were stopped meanwhile."""
         self.segment = SharedSegment.create(self.name, slots=MOST_SLOTS)
         self.nursery = self._start_nursery()
+        # A third of a start is the import of redis-py: it is done while the nursery, on another core, imports Celery.
+        import fastq.worker.engine  # noqa: F401
+
         while self._program is None and self._failed is None and not self._stopped_early:
             self.poller.wait(None)
         if self._failed is not None:

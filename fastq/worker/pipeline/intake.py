@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 MOST = 256
 
 #: Claims on their way at once, so that the next batch arrives while the last is dealt, however far the server is.
-PIPELINED = 2
+PIPELINED = 3
 
 #: Seconds between two messages that came by waiting, below which it is cheaper to claim in batches.
 HURRY_S = 0.001
@@ -164,6 +164,7 @@ class Intake:
         self._stream: Stream | None = None
         self._expected: deque[Expected] = deque()
         self._claims = 0
+        self._asked = 0  # messages that claims on their way may bring
         self._waiters: list[Waiter] = []
         self._lengths = [0] * len(keys)
         self._pulling = True  # a backlog is likely at the start, and one claim tells
@@ -191,7 +192,7 @@ class Intake:
         self._stream = None
         self._waiters = []
         self._expected.clear()
-        self._claims = 0
+        self._claims = self._asked = 0
         self._timers.cancel("pull")
         return [(batch, self.keys[key].claim_prefix + b"%d" % n) for batch, key, n in asked]
 
@@ -228,7 +229,7 @@ class Intake:
         """Claim, or wait, as credit and what is known of the queues say."""
         if self._stream is None or self._quiet:
             return
-        credit = self._credit()
+        credit = self._credit() - self._asked
         if credit <= 0:
             self._disarm()
         elif any(n > 0 for n in self._lengths):
@@ -260,6 +261,7 @@ class Intake:
         into = target.claim_prefix + b"%d" % claim.n
         self._lengths[key] -= count
         self._claims += 1
+        self._asked += count
         data = commands.claim(
             target.key, into=into, index=target.index, n=claim.n, count=count, lengths_of=[k.key for k in self.keys]
         )
@@ -276,6 +278,7 @@ class Intake:
     def claimed(self, claim: Claim, answer: list[int] | bytes, *, took_s: float) -> None:
         """A claim has been answered: with the queues' lengths, or with an error."""
         self._claims -= 1
+        self._asked -= claim.count
         taken = self.ledger.close_batch(claim.batch)
         if isinstance(answer, bytes):
             self._refused(answer)
