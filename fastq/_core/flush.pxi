@@ -92,12 +92,12 @@ cdef class _Flushing(_Settling):
             self.confirm()
             return None
         self.out.size = 0
-        put(&self.out, b"*1\r\n$5\r\nMULTI\r\n", 15)
         commands = self.ack_commands + 1
         if not self.separate_results:
             put(&self.out, self.results.data, self.results.size)
             commands += self.result_commands
             self.results.size = self.result_commands = 0
+        put(&self.out, b"*1\r\n$5\r\nMULTI\r\n", 15)
         put(&self.out, self.acks.data, self.acks.size)
         put(&self.out, <char*>stamp, len(stamp))
         put(&self.out, b"*1\r\n$4\r\nEXEC\r\n", 14)
