@@ -1,0 +1,68 @@
+"""The runner's own readers: whatever they answer is what Python would say, and they may decline."""
+
+from __future__ import annotations
+
+import base64
+import json
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fastq import _core
+from tests.core.task_ring import TaskRing, envelope
+
+
+@given(st.binary(max_size=200))
+def test_base64_of_anything(data: bytes) -> None:
+    text = base64.b64encode(data)
+    assert _core.unbase64(text) == (data or None)
+
+
+@given(st.text("ABab01+/=-_ \n.", max_size=24))
+def test_other_text_is_declined_or_right(text: str) -> None:
+    found = _core.unbase64(text.encode())
+    assert found is None or found == base64.b64decode(text)
+
+
+_names = st.none() | st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=12)
+_flags = st.sampled_from([None, True, False, 0, 1, "true"])
+
+
+@given(_flags, _names, _names, _names)
+def test_headers(ignore_result: Any, group: Any, parent_id: Any, shadow: Any) -> None:
+    message = envelope(ignore_result=ignore_result, group=group, parent_id=parent_id, shadow=shadow)
+    found = _core.head_of(message)
+    if found is not None:
+        assert shadow is None
+        names = tuple(name.decode() if name else None for name in found[1:])
+        assert (found[0], *names) == (ignore_result, group or None, parent_id or None)
+
+
+def test_the_usual_headers_are_read() -> None:
+    assert _core.head_of(envelope(ignore_result=False, group="g", parent_id="p")) == (False, b"g", b"p")
+    assert _core.head_of(envelope()) == (False, None, None)
+    missing = json.loads(envelope())
+    for name in ("ignore_result", "group", "parent_id", "shadow"):
+        del missing["headers"][name]
+    assert _core.head_of(json.dumps(missing).encode()) == (None, None, None)
+
+
+def test_what_is_unusual_is_declined() -> None:
+    assert _core.head_of(envelope(shadow="other")) is None
+    assert _core.head_of(envelope(group='g"')) is None
+    assert _core.head_of(envelope(parent_id=5)) is None
+    assert _core.head_of(b'{"body": "x"}') is None
+
+
+def test_the_ring_of_the_tests_is_the_ring() -> None:
+    ring = TaskRing()
+    ring.put(envelope("t.a", task_id="abc"), task=7, flags=_core.LATE, expires=12.5)
+    port = ring.port()
+    assert port.wait(0.0) == 1
+    assert (port.kind, port.flags, port.task, port.expires) == (_core.TASK, _core.LATE, 7, 12.5)
+    assert port.payload() == envelope("t.a", task_id="abc")
+    assert port.start()
+    port.outcome(_core.REJECT, 2, b"data")
+    (answer,) = ring.answers()
+    assert (answer.outcome, answer.number, answer.commands, answer.data) == (_core.REJECT, 0, 2, b"data")
