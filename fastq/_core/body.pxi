@@ -1,0 +1,153 @@
+# What a plain task's envelope says beyond its frame: three headers, and the arguments in the base64 body.
+#
+# The scan has checked the envelope as JSON and found the spans of id and body. Here too, the unusual is declined.
+
+cdef extern from *:
+    """
+    #include <string.h>
+
+    /* Digits of base64; 0xff for anything else. */
+    static const unsigned char fq_digit[256] = {
+    #define X 0xff
+        X,X,X,X,X,X,X,X,X,X,X,X,X,X,X,X, X,X,X,X,X,X,X,X,X,X,X,X,X,X,X,X,
+        X,X,X,X,X,X,X,X,X,X,X,62,X,X,X,63, 52,53,54,55,56,57,58,59,60,61,X,X,X,X,X,X,
+        X,0,1,2,3,4,5,6,7,8,9,10,11,12,13,14, 15,16,17,18,19,20,21,22,23,24,25,X,X,X,X,X,
+        X,26,27,28,29,30,31,32,33,34,35,36,37,38,39,40, 41,42,43,44,45,46,47,48,49,50,51,X,X,X,X,X,
+        X,X,X,X,X,X,X,X,X,X,X,X,X,X,X,X, X,X,X,X,X,X,X,X,X,X,X,X,X,X,X,X,
+        X,X,X,X,X,X,X,X,X,X,X,X,X,X,X,X, X,X,X,X,X,X,X,X,X,X,X,X,X,X,X,X,
+        X,X,X,X,X,X,X,X,X,X,X,X,X,X,X,X, X,X,X,X,X,X,X,X,X,X,X,X,X,X,X,X,
+        X,X,X,X,X,X,X,X,X,X,X,X,X,X,X,X, X,X,X,X,X,X,X,X,X,X,X,X,X,X,X,X,
+    #undef X
+    };
+    /* Bytes written, or -1 for text that is not canonical base64. `out` has room for 3 bytes per 4 characters. */
+    static inline Py_ssize_t fq_unbase64(const char *text, size_t n, char *out) {
+        const unsigned char *p = (const unsigned char *)text, *end = p + n;
+        unsigned char *o = (unsigned char *)out, a, b, c, d;
+        size_t pads = 0;
+        if (n == 0 || n % 4) return -1;
+        if (end[-1] == '=') pads = end[-2] == '=' ? 2 : 1;
+        for (; p < end - (pads ? 4 : 0); p += 4) {
+            a = fq_digit[p[0]]; b = fq_digit[p[1]]; c = fq_digit[p[2]]; d = fq_digit[p[3]];
+            if ((a | b | c | d) & 0xc0) return -1;
+            *o++ = (unsigned char)(a << 2 | b >> 4);
+            *o++ = (unsigned char)(b << 4 | c >> 2);
+            *o++ = (unsigned char)(c << 6 | d);
+        }
+        if (pads) {
+            a = fq_digit[p[0]]; b = fq_digit[p[1]]; c = pads == 1 ? fq_digit[p[2]] : 0;
+            if ((a | b | c) & 0xc0) return -1;
+            *o++ = (unsigned char)(a << 2 | b >> 4);
+            if (pads == 1) *o++ = (unsigned char)(b << 4 | c >> 2);
+        }
+        return (char *)o - out;
+    }
+
+    /* True if JSON text may hold the key `__type__`, written plainly or with escapes of ASCII letters. */
+    static inline int fq_may_be_marked(const char *text, size_t n) {
+        const char *p = text, *end = text + n;
+        if (memmem(text, n, "__type__", 8)) return 1;
+        while ((p = (const char *)memchr(p, '\\\\', (size_t)(end - p))) != NULL) {
+            if (end - p >= 6 && p[1] == 'u' && p[2] == '0' && p[3] == '0' && p[4] >= '5' && p[4] <= '7') return 1;
+            p += 2;
+            if (p >= end) break;
+        }
+        return 0;
+    }
+    """
+    Py_ssize_t fq_unbase64(const char*, size_t, char*) noexcept nogil
+    bint fq_may_be_marked(const char*, size_t) noexcept nogil
+
+# What Celery's client writes behind the arguments of a task without canvas.
+cdef const char* NO_CANVAS = b', {"callbacks": null, "errbacks": null, "chain": null, "chord": null}]'
+cdef size_t NO_CANVAS_SIZE = 70
+
+cdef struct Head:                       # what the headers say that the frame does not
+    int ignore_result                   # -1: left to the task
+    Span group, parent                  # size 0: none
+
+
+cdef bint read_flag(Scan* s, int* flag) noexcept nogil:
+    if scan_word(s, b"null", 4):
+        flag[0] = -1
+    elif scan_word(s, b"true", 4):
+        flag[0] = 1
+    elif scan_word(s, b"false", 5):
+        flag[0] = 0
+    else:
+        return False
+    return True
+
+
+cdef bint read_name(Scan* s, Span* name) noexcept nogil:
+    # null, or text without escapes.
+    if scan_word(s, b"null", 4):
+        name.size = 0
+        return True
+    return scan_string(s, name) and not s.escaped
+
+
+cdef bint read_header_value(Scan* s, Span* key, Head* head) noexcept nogil:
+    if span_is(key, b"ignore_result", 13):
+        return read_flag(s, &head.ignore_result)
+    if span_is(key, b"group", 5):
+        return read_name(s, &head.group)
+    if span_is(key, b"parent_id", 9):
+        return read_name(s, &head.parent)
+    if span_is(key, b"shadow", 6):
+        return scan_word(s, b"null", 4)
+    return scan_value(s, 2)
+
+
+cdef bint read_headers(Scan* s, Head* head) noexcept nogil:
+    cdef bint more = True
+    cdef Span key
+    if s.p >= s.end or s.p[0] != 123 or open_empty(s, 125):
+        return False
+    while more:
+        if not scan_key(s, &key) or not read_header_value(s, &key, head) or not next_item(s, 125, &more):
+            return False
+    return True
+
+
+cdef bint read_head(const char* data, uint32_t size, Head* head) noexcept nogil:
+    # False: something unusual. The envelope is known to be plain, so `headers` is there, once.
+    cdef Scan s
+    cdef bint more = True
+    cdef Span key
+    s.p, s.end, s.escaped, s.declined = data, data + size, False, False
+    head.ignore_result, head.group.size, head.parent.size = -1, 0, 0
+    skip_space(&s)
+    if s.p >= s.end or s.p[0] != 123 or open_empty(&s, 125):
+        return False
+    while more:
+        if not scan_key(&s, &key):
+            return False
+        if span_is(&key, b"headers", 7):
+            return read_headers(&s, head)
+        if not scan_value(&s, 1) or not next_item(&s, 125, &more):
+            return False
+    return False
+
+
+def head_of(bytes envelope not None):
+    """(ignore_result, group, parent_id) of a plain envelope; None if it is unusual. For tests."""
+    cdef Head head
+    if not read_head(<char*>envelope, len(envelope), &head):
+        return None
+    return (
+        None if head.ignore_result < 0 else bool(head.ignore_result),
+        head.group.at[: head.group.size] if head.group.size else None,
+        head.parent.at[: head.parent.size] if head.parent.size else None,
+    )
+
+
+def unbase64(bytes text not None):
+    """Decode canonical base64; None for anything else. For tests."""
+    cdef Buffer b
+    cdef Py_ssize_t n
+    b.data, b.size, b.room = NULL, 0, 0
+    grow(&b, len(text))
+    n = fq_unbase64(<char*>text, len(text), b.data)
+    found = None if n < 0 else b.data[:n]
+    free(b.data)
+    return found
