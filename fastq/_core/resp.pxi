@@ -20,9 +20,8 @@ cdef class Reader:
     cdef size_t begin, end, room
     cdef list errors
     # the claim that is being read
-    cdef int64_t lines
     cdef uint32_t batch, moves, lengths
-    cdef bint reading, in_array, indexing
+    cdef bint reading, indexing
     cdef list counts
 
     def __cinit__(self):
@@ -219,55 +218,24 @@ cdef class Reader:
         return found
 
     def expect_claim(self, uint32_t batch, uint32_t moves, uint32_t counts):
-        """The next reply is that of MULTI, SADD, `moves` x LMOVE, `counts` x LLEN, EXEC; its messages go to `batch`."""
+        """The next replies are those of SADD, `moves` x LMOVE, `counts` x LLEN; the messages go to `batch`."""
         if self.reading:
             raise ValueError("the claim before has not been read")
         self.batch, self.moves, self.lengths = batch, moves, counts
-        self.lines = 2 + <int64_t>moves + counts        # +OK, and +QUEUED for each command
-        self.reading, self.in_array, self.indexing, self.counts = True, False, True, []
+        self.reading, self.indexing, self.counts = True, True, []
 
     def read_claim(self, Ledger ledger not None):
-        """Take messages out of the claim's reply, as far as it has come. Returns None if it is not whole yet, else the
-        queue lengths (a list of ints), or the error that the transaction ended with (bytes).
+        """Take messages out of the claim's replies, as far as they have come. Returns None if they are not whole yet,
+        else the queue lengths (a list of ints).
 
         Errors of single commands are for `take_errors`; a length that is one counts as 0.
         """
-        cdef bytes error
         if not self.reading:
             raise ValueError("no claim is expected")
-        self.lines = self.skip_replies(self.lines)
-        if self.lines:
-            return None
-        if not self.in_array:
-            error = self.begin_array()
-            if error is not None:
-                self.reading = False
-                return error
-            if not self.in_array:
-                return None
         try:
             return self.read_elements(ledger)
         finally:
             ledger.publish()
-
-    cdef bytes begin_array(self):
-        # The first line of EXEC's reply: in_array if it has come and is good, else an error, or None: not there yet.
-        cdef const char* text = self.data + self.begin
-        cdef const char* at = text
-        cdef int64_t n = self.line(&at), size
-        if n == PART:
-            return None
-        self.begin = at - self.data
-        if text[0] == 45:
-            self.errors.append(text[1:n])
-            return b"; ".join(self.take_errors())
-        size = self.number(text, n) if text[0] == 42 else -2
-        if size == -1:
-            return b"the transaction was aborted"
-        if size != 1 + <int64_t>self.moves + self.lengths:
-            raise ValueError(f"EXEC of {1 + self.moves + self.lengths} commands was answered by " + repr(text[:n]))
-        self.in_array = True
-        return None
 
     cdef object read_elements(self, Ledger ledger):
         # SADD's integer, the moved messages, the lengths.
@@ -288,9 +256,11 @@ cdef class Reader:
             whole, count = self.value()
             if not whole:
                 return None
-            if not isinstance(count, int):
+            if isinstance(count, Exception):
                 self.errors.append(str(count).encode("utf-8", "replace"))
                 count = 0
+            elif not isinstance(count, int):
+                raise ValueError(f"a length was expected, got {count!r}")
             self.counts.append(count)
             self.lengths -= 1
         self.reading = False

@@ -18,11 +18,14 @@ def pack(*words: bytes | str | int) -> bytes:
 
 
 def claim(queue: bytes, *, into: bytes, index: bytes, n: int, count: int, lengths_of: Iterable[bytes]) -> bytes:
-    """The claiming transaction: up to `count` messages from `queue` to the list `into`, noted as `n` in `index`; then
-    the lengths of all queues. Its reply is what `_core.Reader.expect_claim` expects."""
+    """A claim: `into` is noted as `n` in `index`, then up to `count` messages move there from `queue`; then the lengths
+    of all queues. Its replies are what `_core.Reader.expect_claim` expects.
+
+    Each LMOVE is atomic, so this is no transaction: queueing 256 commands for one costs the server more than they do.
+    """
     move = pack("LMOVE", queue, into, "RIGHT", "LEFT")
     lengths = b"".join(pack("LLEN", key) for key in lengths_of)
-    return b"".join((MULTI, pack("SADD", index, n), move * count, lengths, EXEC))
+    return pack("SADD", index, n) + move * count + lengths
 
 
 def claim_blocking(queue: bytes, *, into: bytes, index: bytes, n: int, timeout_s: int) -> bytes:

@@ -95,7 +95,7 @@ class Claim:
         answer = reader.read_claim(self._intake.ledger)
         if answer is None:
             return False
-        self._intake.claimed(self, answer, took_s=clock.monotonic() - self._sent_at)
+        self._intake.claimed(self, answer, errors=reader.take_errors(), took_s=clock.monotonic() - self._sent_at)
         return True
 
 
@@ -275,24 +275,24 @@ class Intake:
             expected.begin(self._stream.reader)
         self._stream.send(data)
 
-    def claimed(self, claim: Claim, answer: list[int] | bytes, *, took_s: float) -> None:
-        """A claim has been answered: with the queues' lengths, or with an error."""
+    def claimed(self, claim: Claim, lengths: list[int], *, errors: list[bytes], took_s: float) -> None:
+        """A claim has been answered."""
         self._claims -= 1
         self._asked -= claim.count
         taken = self.ledger.close_batch(claim.batch)
-        if isinstance(answer, bytes):
-            self._refused(answer)
+        if errors and not taken:
+            self._refused(errors[0])
             return
         self._round_trip(took_s)
         if taken:
             self._last_key = claim.key
         if taken == 0:
             self._forget(claim)
-        self._lengths = answer
+        self._lengths = lengths
         for other in self._expected:
             if isinstance(other, Claim) and other is not claim:
                 self._lengths[other.key] -= other.count
-        if not any(n > 0 for n in answer):
+        if not any(n > 0 for n in lengths):
             self._backlog_gone(taken)
         elif self._pulling:
             self._timers.cancel("pull")
