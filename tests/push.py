@@ -68,4 +68,4 @@ def push(db: Database, message: dict[str, Any] | bytes | str, *, queue: str = "c
     raw = json.dumps(message) if isinstance(message, dict) else message
     db.client.lpush(queue, raw)
     headers = message.get("headers") if isinstance(message, dict) else None
-    return str((headers or {}).get("id", ""))
+    return str(headers.get("id", "")) if isinstance(headers, dict) else ""

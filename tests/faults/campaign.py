@@ -79,8 +79,8 @@ class Campaign:
 
         try:
             eventually(quiet, within_s=SETTLED_S)
-        except AssertionError:
-            pass  # the verdict says it better
+        except AssertionError as late:
+            raise AssertionError(f"not settled: {self.verdict()}, held {self.lab.held()}") from late
         return self.verdict()
 
     def verdict(self) -> Verdict:

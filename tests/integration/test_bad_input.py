@@ -22,6 +22,8 @@ DEADLY_TO_CELERY = {
 SILENT_ON_CELERY = {"kwargs-list", "id-number"}
 #: Nothing that could be logged as its id.
 NAMELESS = {"envelope-array", "id-missing", "headers-null"}
+#: Where entries that are no message are kept for a person to look at.
+UNDECODABLE = "fastq:undecodable:{celery}"
 #: Celery runs it and then cannot store the result; whether it is stored is up to the engine.
 FREE_RESULT = {"id-number"}
 
@@ -161,8 +163,8 @@ def test_an_entry_that_is_no_message_is_kept_aside(lab: Lab, kind: str) -> None:
         pytest.skip("an empty entry is the ledger's own tombstone; Redis producers cannot mean anything by it")
     push(lab.db, ENTRIES[kind])
     goes_on(lab)
-    assert ENTRIES[kind] in lab.db.entries("fastq:undecodable:celery")
-    lab.db.client.delete("fastq:undecodable:celery")
+    assert ENTRIES[kind] in lab.db.entries(UNDECODABLE)
+    lab.db.client.delete(UNDECODABLE)
     assert complaints(lab, "celery")
 
 
