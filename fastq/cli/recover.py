@@ -33,9 +33,10 @@ def _recover(ctx: click.Context, transport_options: str | None, **_options: obje
     options = enter_workdir(gather(flags_given(ctx)))
     broker = find_broker(options, transport_options)
     from fastq.transport.redis.recover import recover_all  # redis is not imported for --help
+    from fastq.worker.cluster.lease import restore_dead
 
     log.setup("ERROR")  # the report has all that is less than an error
-    report = recover_all(broker.url, broker.transport_options, use_ssl=broker.use_ssl)
+    report = recover_all(broker.url, broker.transport_options, use_ssl=broker.use_ssl, restore=restore_dead)
     click.echo(report)
     return 0
 

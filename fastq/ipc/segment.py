@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from fastq import _core
+from fastq import _core, clock
 from fastq.errors import SurroundingsError
 
 #: Bytes of a child's task ring: about a thousand messages of a kilobyte. A ring is filled only as far as children are
@@ -23,6 +23,9 @@ TASK_BYTES = 1 << 20
 
 #: Bytes of a child's result ring: the results of about eight hundred small tasks, between two flushes.
 RESULT_BYTES = 1 << 19
+
+#: Seconds after which nobody will restore from the segment of a worker that is gone.
+FORGOTTEN_S = 24 * 3600
 
 #: Where segments are made: memory if it is there and has room, else the disk.
 _PLACES = (Path("/dev/shm"), Path(tempfile.gettempdir()))
@@ -46,6 +49,7 @@ class SharedSegment:
     ) -> SharedSegment:
         """A fresh segment for `worker`, locked. Raises SurroundingsError if no place has room for it."""
         size = _core.Segment.size_of(slots, task_bytes, result_bytes)
+        remove_forgotten()
         failures = []
         for place in _PLACES:
             try:
@@ -112,6 +116,17 @@ def remove_files(path: Path) -> None:
     for file in [path, *path.parent.glob(f"{_escape(path.name)}.[rt]*")]:
         with contextlib.suppress(FileNotFoundError):
             file.unlink()
+
+
+def remove_forgotten() -> None:
+    """Remove segments that workers of this user left here long ago, and that no worker of theirs came to restore from."""
+    for place in _PLACES:
+        for path in place.glob("fastq-*@*"):
+            with contextlib.suppress(OSError):
+                old = clock.now() - path.stat().st_mtime > FORGOTTEN_S
+                if old and path.stat().st_uid == os.getuid() and (fd := _lock(str(path))) is not None:
+                    os.close(fd)
+                    remove_files(path)
 
 
 @contextlib.contextmanager

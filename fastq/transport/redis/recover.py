@@ -28,6 +28,9 @@ log = logging.getLogger(__name__)
 #: None if it cannot be known here, because the worker's shared segment is not on this host.
 Started = Callable[[RegistryEntry], Container[tuple[str, int, int]] | None]
 
+#: Puts back what one dead worker held.
+Restore = Callable[[redis.Redis, RegistryEntry, Keys], "Restored"]
+
 #: Messages moved in one transaction, and their size: a server drops clients that send more than 1 GB at once.
 _CHUNK: Final = 128
 _CHUNK_BYTES: Final = 32 * 1024 * 1024
@@ -85,9 +88,11 @@ def recover_all(
     transport_options: Mapping[str, Any] | None = None,
     *,
     use_ssl: Tls | bool | None = None,
-    started: Started | None = None,
+    restore: Restore | None = None,
 ) -> RecoverReport:
     """Restore every dead worker of a broker, with no worker running. Raises BrokerUnavailable, BrokerRefused.
+
+    `restore` puts back what one worker held, by default `restore_worker` without knowledge of what it had started.
 
     Stock workers' messages are restored too if `transport_options` says their `visibility_timeout`: a guess that is too
     short would run tasks twice.
@@ -100,7 +105,7 @@ def recover_all(
     try:
         dead = [*dead_workers(client, keys=keys), *_unregistered(client, keys=keys)]
         return RecoverReport(
-            workers=tuple(restore_worker(client, worker, keys=keys, started=started) for worker in dead),
+            workers=tuple((restore or _restore_blindly)(client, worker, keys) for worker in dead),
             alive=len(read_registry(client, keys=keys)),
             unacked=_restore_stock(client, options, keys=keys),
         )
@@ -108,6 +113,10 @@ def recover_all(
         raise endpoint.explain(error) from error
     finally:
         client.close()
+
+
+def _restore_blindly(client: redis.Redis, worker: RegistryEntry, keys: Keys) -> Restored:
+    return restore_worker(client, worker, keys=keys)
 
 
 def _restore_stock(client: redis.Redis, options: Mapping[str, Any], *, keys: Keys) -> int | None:

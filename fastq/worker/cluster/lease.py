@@ -126,13 +126,13 @@ class Janitor:
             self._client = None
 
     def _restore(self, client: redis.Redis, entry: RegistryEntry) -> Restored:
-        restored = restore_dead(client, entry, keys=self._keys)
+        restored = restore_dead(client, entry, self._keys)
         level = logging.WARNING if restored.restored or restored.started else logging.INFO
         logger.log(level, "Worker %s is dead. Its messages: %s", entry.node or entry.worker, restored)
         return restored
 
 
-def restore_dead(client: redis.Redis, entry: RegistryEntry, *, keys: Keys) -> Restored:
+def restore_dead(client: redis.Redis, entry: RegistryEntry, keys: Keys) -> Restored:
     """Put back what a dead worker held; what its segment says was started under early acknowledgement, if it is here,
     is not run again."""
     with dead_segment(entry.segment) as segment:

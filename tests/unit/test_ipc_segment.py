@@ -1,0 +1,73 @@
+"""The file behind the shared memory: who owns it, who may read it, and when it goes."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from fastq.errors import SurroundingsError
+from fastq.ipc import segment
+from fastq.ipc.segment import FORGOTTEN_S, SharedSegment, dead_segment, remove_forgotten
+
+
+@pytest.fixture(autouse=True)
+def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(segment, "_PLACES", (tmp_path,))
+    return tmp_path
+
+
+def make(worker: str = "w@h-1") -> SharedSegment:
+    return SharedSegment.create(worker, slots=2, task_bytes=4096, result_bytes=4096)
+
+
+def grow_old(path: Path) -> None:
+    then = path.stat().st_mtime - FORGOTTEN_S - 1
+    os.utime(path, (then, then))
+
+
+def test_a_living_worker_s_segment_is_nobody_s_to_restore_from(places: Path) -> None:
+    made = make()
+    with dead_segment(str(made.path)) as found:
+        assert found is None
+    made.remove()
+    assert list(places.iterdir()) == []
+
+
+def test_a_dead_worker_s_segment_can_be_read_by_one(places: Path) -> None:
+    made = make()
+    assert made._fd is not None
+    os.close(made._fd)  # as the kernel does for a dead process
+    with dead_segment(str(made.path)) as found:
+        assert found is not None
+        assert found.core.worker == b"w@h-1"
+        with dead_segment(str(made.path)) as second:
+            assert second is None
+
+
+def test_what_is_no_segment_is_nothing(places: Path) -> None:
+    (places / "fastq-x").write_bytes(b"short")
+    for path in (places / "fastq-x", places / "absent"):
+        with dead_segment(str(path)) as found:
+            assert found is None
+
+
+def test_forgotten_segments_go_with_their_side_files(places: Path) -> None:
+    gone, living = make("gone@h-1"), make("living@h-2")
+    side = Path(f"{gone.path}.t1")
+    side.write_bytes(b"x")
+    assert gone._fd is not None
+    os.close(gone._fd)
+    remove_forgotten()
+    assert gone.path.exists(), "too young"
+    for made in (gone, living):
+        grow_old(made.path)
+    remove_forgotten()
+    assert list(places.iterdir()) == [living.path]
+
+
+def test_no_room_is_one_clear_sentence(places: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(segment, "_PLACES", (places / "absent", places / "missing"))
+    with pytest.raises(SurroundingsError, match=r"shared memory \(.*absent: No such file.*--shm-size"):
+        make()
