@@ -119,7 +119,7 @@ def remove_files(path: Path) -> None:
 
 
 def remove_forgotten() -> None:
-    """Remove segments that workers of this user left here long ago, and that no worker of theirs came to restore from."""
+    """Remove segments that workers of this user left here long ago, and that no worker came to restore from."""
     for place in _PLACES:
         for path in place.glob("fastq-*@*"):
             with contextlib.suppress(OSError):

@@ -22,6 +22,17 @@ def make(worker: str = "w@h-1") -> SharedSegment:
     return SharedSegment.create(worker, slots=2, task_bytes=4096, result_bytes=4096)
 
 
+def leave(worker: str) -> Path:
+    """The segment of a process that is gone."""
+    pid = os.fork()
+    if pid == 0:
+        make(worker)
+        os._exit(0)
+    os.waitpid(pid, 0)
+    [path] = segment._PLACES[0].glob(f"fastq-{worker}")
+    return path
+
+
 def grow_old(path: Path) -> None:
     then = path.stat().st_mtime - FORGOTTEN_S - 1
     os.utime(path, (then, then))
@@ -36,13 +47,11 @@ def test_a_living_worker_s_segment_is_nobody_s_to_restore_from(places: Path) -> 
 
 
 def test_a_dead_worker_s_segment_can_be_read_by_one(places: Path) -> None:
-    made = make()
-    assert made._fd is not None
-    os.close(made._fd)  # as the kernel does for a dead process
-    with dead_segment(str(made.path)) as found:
+    path = leave("w@h-1")
+    with dead_segment(str(path)) as found:
         assert found is not None
         assert found.core.worker == b"w@h-1"
-        with dead_segment(str(made.path)) as second:
+        with dead_segment(str(path)) as second:
             assert second is None
 
 
@@ -54,15 +63,12 @@ def test_what_is_no_segment_is_nothing(places: Path) -> None:
 
 
 def test_forgotten_segments_go_with_their_side_files(places: Path) -> None:
-    gone, living = make("gone@h-1"), make("living@h-2")
-    side = Path(f"{gone.path}.t1")
-    side.write_bytes(b"x")
-    assert gone._fd is not None
-    os.close(gone._fd)
+    gone, living = leave("gone@h-1"), make("living@h-2")
+    Path(f"{gone}.t1").write_bytes(b"x")
     remove_forgotten()
-    assert gone.path.exists(), "too young"
-    for made in (gone, living):
-        grow_old(made.path)
+    assert gone.exists(), "too young"
+    for path in (gone, living.path):
+        grow_old(path)
     remove_forgotten()
     assert list(places.iterdir()) == [living.path]
 
