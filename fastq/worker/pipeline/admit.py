@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import struct
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,6 +16,9 @@ from fastq.program import TaskInfo, Verdict
 from fastq.wire.envelope import Header, read_header
 
 logger = logging.getLogger(__name__)
+
+#: What looks like an id in something that cannot be read: better than nothing for whoever looks for it.
+_ID = re.compile(rb'"id":\s*"([^"\\]{1,200})"')
 
 _LENGTH = struct.Struct("<I")
 
@@ -113,8 +117,15 @@ class Admission:
         place = self._ledger.where(entry)
         assert place is not None
         key = self._undecodable_key(place[0])
+        found = _ID.search(raw)
+        named = f" (id {found[1].decode('utf-8', 'replace')})" if found else ""
         logger.error(
-            "Not a message: %s. It was moved to the list %s; %d bytes: %.200r", error, key.decode(), len(raw), raw[:200]
+            "Not a message%s: %s. It was moved to the list %s; %d bytes: %.200r",
+            named,
+            error,
+            key.decode("utf-8", "replace"),
+            len(raw),
+            raw[:200],
         )
         self._ledger.requeue(entry, raw, key)
 
