@@ -286,6 +286,7 @@ class Runner:
         success: _Signal,
         key_prefix: bytes = b"",
         expires_s: int | None = None,
+        task_decides: bool = False,
         max_tasks: int = 0,
         idle_s: float = -1.0,
     ) -> None: ...

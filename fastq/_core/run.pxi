@@ -165,6 +165,7 @@ cdef class Runner:
     cdef readonly uint64_t began_ns         # when the task began that runs, or ran last
     cdef uint64_t max_tasks
     cdef double idle_s
+    cdef bint task_decides                  # a task that ignores results does so whatever its message says
     cdef Buffer body, json, resp
     cdef list args
     cdef dict kwargs
@@ -182,13 +183,14 @@ cdef class Runner:
 
     def __init__(self, ChildPort port, *, uint32_t tasks, Stack task_stack, prepare, decode, loads, encode, quote,
                  stamp, on_error, hostname, prerun, postrun, success, bytes key_prefix=b"", expires_s=None,
-                 uint64_t max_tasks=0, double idle_s=-1.0):
+                 bint task_decides=False, uint64_t max_tasks=0, double idle_s=-1.0):
         self.port, self.task_stack, self.prepare = port, task_stack, prepare
         self.tasks = [False] * tasks        # False: not prepared yet
         self.decode, self.loads, self.encode, self.quote, self.stamp = decode, loads, encode, quote, stamp
         self.on_error, self.hostname = on_error, hostname
         self.prerun, self.postrun, self.success = prerun, postrun, success
         self.key_prefix, self.max_tasks, self.idle_s = key_prefix, max_tasks, idle_s
+        self.task_decides = task_decides
         if expires_s:
             self.set_head = b"*4\r\n$5\r\nSETEX\r\n"
             self.set_tail = b"$%d\r\n%d\r\n" % (len(str(expires_s)), expires_s)
@@ -299,7 +301,10 @@ cdef class Runner:
         self.args = self.kwargs = None
         request = plain.request_class.__new__(plain.request_class)
         request._carried = carried
-        ignore = PyObject_IsTrue(plain.task.ignore_result) if head.ignore_result < 0 else head.ignore_result
+        if head.ignore_result < 0 or (self.task_decides and not head.ignore_result):
+            ignore = PyObject_IsTrue(plain.task.ignore_result)
+        else:
+            ignore = head.ignore_result
 
         self.task_stack.push(plain.task)
         plain.requests.push(request)

@@ -9,10 +9,11 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any
 
-from billiard.common import terminate_handler_fired
+from billiard.common import human_status, terminate_handler_fired
 from billiard.einfo import ExceptionInfo
 from celery import signals
 from celery.app import trace as celery_trace
+from celery.exceptions import WorkerLostError
 from celery.utils.log import get_logger
 
 from fastq import _core
@@ -94,9 +95,8 @@ class Executor:
             if terminate_handler_fired():
                 # Our own handler is ending this process: the task is not over, and will count as lost.
                 raise
-            request.on_failure(ExceptionInfo())
-            code = error.code if isinstance(error, SystemExit) else 1
-            raise Leave(code, received.message.decision) from error
+            request.on_failure(left_info(request, error))
+            raise Leave(code_of(error), received.message.decision) from error
         except MemoryError as error:
             fail(received, error)
         except Exception:
@@ -146,10 +146,38 @@ def fail(received: Received, error: MemoryError) -> None:
 def _acknowledge_failure(received: Received) -> None:
     if not received.task.acks_late:
         return
-    if received.task.acks_on_failure:
+    if acks_failure(received.task):
         received.request.acknowledge()
     else:
         received.request.reject(requeue=False)
+
+
+def code_of(error: BaseException) -> Any:
+    """What the process exits with when a task raised SystemExit or KeyboardInterrupt."""
+    return error.code if isinstance(error, SystemExit) else 1
+
+
+def left_info(request: Any, error: BaseException) -> Any:
+    """What Celery's Request is to be told of a task that asked its process to end; the error is being handled."""
+    if hasattr(request, "_worker_lost_info"):
+        return ExceptionInfo()
+    # Before Celery 5.7 the pool made a lost worker of it.
+    code = code_of(error)
+    return lost_info(f"Worker exited prematurely: {human_status(code if isinstance(code, int) else int(bool(code)))}.")
+
+
+def lost_info(reason: str) -> Any:
+    """The ExceptionInfo of a WorkerLostError."""
+    try:
+        raise WorkerLostError(reason)
+    except WorkerLostError:
+        return ExceptionInfo()
+
+
+def acks_failure(task: Any) -> bool:
+    """Whether a failed, late acknowledged task is acknowledged; one setting with time limits before Celery 5.7."""
+    found = getattr(task, "acks_on_failure", None)
+    return bool(task.acks_on_failure_or_timeout if found is None else found)
 
 
 def settle(port: Door, decision: str | None, *, raw: bytes, late: bool) -> None:

@@ -19,7 +19,7 @@ from celery.exceptions import Ignore, Reject, Retry, TimeLimitExceeded
 from kombu.exceptions import EncodeError
 
 from fastq import clock
-from fastq.compat.celery.execute import Leave, conclude, fail, logged, settle
+from fastq.compat.celery.execute import Leave, acks_failure, code_of, conclude, fail, left_info, logged, settle
 from fastq.compat.celery.receive import Received, Receiver
 from fastq.program import Door
 
@@ -134,8 +134,7 @@ class Failure:
             decision = self._celerys_decision(ended, raw=raw, late=late)
         settle(self.port, decision, raw=raw, late=late)
         if ended.leaving is not None:
-            code = ended.leaving.code if isinstance(ended.leaving, SystemExit) else 1
-            raise Leave(code, decision)
+            raise Leave(code_of(ended.leaving), decision)
 
     @staticmethod
     def _quick_decision(task: Any, ended: _Ended, *, late: bool) -> str | None:
@@ -145,7 +144,7 @@ class Failure:
         if ended.state in (states.RETRY, states.IGNORED) or not late:
             return "ack"
         if ended.state == states.FAILURE:
-            return "ack" if task.acks_on_failure or not task.acks_late else "reject"
+            return "ack" if acks_failure(task) or not task.acks_late else "reject"
         return None
 
     def _celerys_decision(self, ended: _Ended, *, raw: bytes, late: bool) -> str | None:
@@ -159,6 +158,8 @@ class Failure:
     def _tell(received: Received, ended: _Ended) -> None:
         if ended.info is None and isinstance(ended.retval, MemoryError):
             fail(received, ended.retval)
+        elif ended.leaving is not None:
+            received.request.on_failure(left_info(received.request, ended.leaving))
         elif ended.info is None:
             received.request.on_failure(ended.einfo)
         else:

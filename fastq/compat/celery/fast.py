@@ -16,7 +16,7 @@ from collections.abc import Callable
 from typing import Any
 
 import msgspec
-from celery import _state, signals
+from celery import VERSION, _state, signals
 from celery.app import trace as celery_trace
 from celery.app.base import Celery
 from celery.app.task import Context, Task
@@ -30,7 +30,7 @@ from kombu.utils.json import loads
 from fastq import _core
 from fastq.compat.celery.context import CalledContext, PlainContext, reprs_of
 from fastq.compat.celery.failure import Failure
-from fastq.compat.celery.results import ResultRing
+from fastq.compat.celery.results import ResultRing, compression_of
 
 
 class FastWay:
@@ -77,6 +77,8 @@ class FastWay:
             success=signals.task_success,
             key_prefix=backend.task_keyprefix if backend else b"",
             expires_s=backend.expires if backend else None,
+            # Before 5.7 a message could not ask for the result of a task that ignores its results.
+            task_decides=VERSION < (5, 7),
             max_tasks=self.max_tasks or 0,
             idle_s=idle_s,
         )
@@ -105,8 +107,9 @@ class FastWay:
     def _is_simple(self, backend: Any) -> bool:
         """JSON without compression and without `result_extended`: the result can be written by the runner."""
         extended = self.app.conf.find_value_for_key("extended", "result")
-        clock_is_celerys = type(self.app).now is Celery.now
-        return bool(backend.serializer == "json" and not backend.compression and not extended and clock_is_celerys)
+        # Before 5.5 results were dated in another zone.
+        clock_is_celerys = type(self.app).now is Celery.now and VERSION >= (5, 5)
+        return bool(backend.serializer == "json" and not compression_of(backend) and not extended and clock_is_celerys)
 
     # ------------------------------------------------------------------------ values
 

@@ -59,11 +59,18 @@ def goes_through_ring(backend: Any) -> bool:
     if cls not in (RedisBackend, SentinelBackend) or backend.connparams.get("credential_provider"):
         return False
     own = vars(backend)
-    return all(name not in own and _is_celerys(getattr(cls, name, None)) for name in _METHODS)
+    return all(name not in own and _is_celerys(cls, name) for name in _METHODS)
 
 
-def _is_celerys(function: Any) -> bool:
-    return str(getattr(function, "__module__", "")).startswith("celery.")
+def _is_celerys(cls: type, name: str) -> bool:
+    # Not every version of Celery has all of them.
+    function = getattr(cls, name, None)
+    return function is None or str(getattr(function, "__module__", "")).startswith("celery.")
+
+
+def compression_of(backend: Any) -> Any:
+    """How results are compressed; Celery before 5.7 never does."""
+    return getattr(backend, "compression", None)
 
 
 class ResultRing:
@@ -77,7 +84,7 @@ class ResultRing:
         self.began = ""
         self._thread = threading.get_ident()
         # A look first is spared only where SUCCESS can be recognised by its first bytes.
-        self._guards = backend.serializer == "json" and not backend.compression
+        self._guards = backend.serializer == "json" and not compression_of(backend)
 
     def install(self) -> None:
         """Put the methods into the instance; the class stays as it is."""
@@ -156,7 +163,9 @@ class ResultRing:
             backend._store_result(task_id, result, state, traceback, request=request)
             return
         key = backend.get_key_for_task(task_id)
-        expires_s = backend.failure_expires if state == "FAILURE" else backend.expires
+        expires_s = backend.expires
+        if state == "FAILURE":
+            expires_s = getattr(backend, "failure_expires", expires_s)
         if state == "SUCCESS":
             self.store(*set_commands(key, data, expires_s))
         else:

@@ -9,12 +9,10 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
-from billiard.einfo import ExceptionInfo
-from celery.exceptions import WorkerLostError
 from celery.utils.log import get_logger
 
 from fastq import _core
-from fastq.compat.celery.execute import logged, settle
+from fastq.compat.celery.execute import logged, lost_info, settle
 from fastq.compat.celery.receive import Received, Receiver, Refused
 from fastq.program import Door, Verdict
 
@@ -59,7 +57,7 @@ class Judge:
     def _tell(self, received: Received, verdict: Verdict) -> None:
         request = received.request
         if verdict.kind == "lost":
-            request.on_failure(_lost(verdict.reason))
+            request.on_failure(lost_info(verdict.reason))
         elif verdict.kind == "timeout":
             request.on_timeout(False, _shortest(verdict.limit_s))
         elif verdict.kind == "terminated":
@@ -87,13 +85,6 @@ class Judge:
         expired = verdict.kind == "expired"
         logger.info("Discarding revoked task: %s[%s]", request.name, request.id)
         request._announce_revoked(verdict.kind, False, None, expired)
-
-
-def _lost(reason: str) -> Any:
-    try:
-        raise WorkerLostError(reason)
-    except WorkerLostError:
-        return ExceptionInfo()
 
 
 def _shortest(limit_s: float) -> float | int:
