@@ -9,25 +9,15 @@ from fastq import _core, clock
 from fastq.errors import FastqError, ProcessLost, SurroundingsError
 from fastq.ipc.messages import Exited, Failed, Forked, ToEngine
 from fastq.ipc.segment import SharedSegment
-from fastq.program import ProgramInfo, TaskInfo, Verdict
-from fastq.transport.connect import Endpoint
-from fastq.transport.redis.binding import Binding
+from fastq.program import ProgramInfo, Verdict
 from fastq.transport.redis.giveback import Place, give_back
-from fastq.transport.redis.keys import Keys
-from fastq.transport.redis.registry import describe_process
-from fastq.worker.broker import Broker, ResultLink, Retries
-from fastq.worker.cluster.lease import BEAT_S, LEASE_S, LOOK_S, SWEEP_S, Janitor, Lease, Welcome
+from fastq.worker.cluster.lease import BEAT_S, LEASE_S, LOOK_S, SWEEP_S, Welcome
 from fastq.worker.lifecycle import STOPPING, Event, State, after
-from fastq.worker.pipeline.admit import Admission
-from fastq.worker.pipeline.deal import HORIZON_S, Dealer
-from fastq.worker.pipeline.intake import Intake, QueueKey
-from fastq.worker.pipeline.order import Turns
-from fastq.worker.pipeline.settle import ResultStore, Settler
-from fastq.worker.pipeline.waiting import Waiting
+from fastq.worker.parts import Hooks, Loop, Parts, assemble
+from fastq.worker.pipeline.deal import HORIZON_S
 from fastq.worker.poll import Errands, Poller, Timers
-from fastq.worker.processes.children import Child, Children
+from fastq.worker.processes.children import Child
 from fastq.worker.processes.nursery import NurseryProcess
-from fastq.worker.processes.timeouts import TimeLimits
 
 logger = logging.getLogger(__name__)
 
@@ -82,124 +72,35 @@ class Engine:
         self._dismissed = False
         self._looking = self._sweeping = False
         self._returning: list[tuple[int, int, int, int]] = []
-        self._build()
+        self._adopt(
+            assemble(
+                program,
+                worker=worker,
+                segment=segment,
+                loop=Loop(poller=poller, timers=timers, errands=errands),
+                hooks=Hooks(
+                    credit=self._credit,
+                    round_trip=self._measure_round_trip,
+                    fork=lambda slot: self.nursery.fork(slot),
+                    lost_child=self._lost_child,
+                    broker_came=self._broker_came,
+                    broker_went=self._broker_went,
+                    failed=self._fail,
+                ),
+            )
+        )
 
-    # ------------------------------------------------------------------ parts
-
-    def _build(self) -> None:
-        program = self.program
-        self.keys = Keys.from_options(program.transport_options)
-        self.ledger = make_ledger(self.segment, program.tasks)
-        if logger.isEnabledFor(logging.INFO):
-            self.ledger.log_received = []
-        self.dealer = Dealer(
-            self.ledger, multiplier=program.prefetch_multiplier, disable_prefetch=program.disable_prefetch
+    def _adopt(self, parts: Parts) -> None:
+        self.ledger, self.dealer, self.intake, self.admission = (
+            parts.ledger,
+            parts.dealer,
+            parts.intake,
+            parts.admission,
         )
-        queue_keys = make_queue_keys(self.keys, program, self.worker)
-        self.intake = Intake(
-            self.ledger,
-            keys=queue_keys,
-            order=Turns(
-                [(k.queue, k.step) for k in queue_keys],
-                strategy=program.transport_options.get("queue_order_strategy") or "round_robin",
-            ),
-            timers=self.timers,
-            credit=self._credit,
-            round_trip=self._measure_round_trip,
-        )
-        self.settler = Settler(self.ledger, stamp_key=self.keys.flush(self.worker), timers=self.timers)
-        self.admission = Admission(
-            self.ledger,
-            tasks=program.tasks,
-            side_prefix=self.segment.path,
-            undecodable_key=lambda key: self.keys.undecodable(queue_keys[key].queue).encode(),
-            log_received=logger.isEnabledFor(logging.INFO),
-        )
-        self.waiting = Waiting(
-            self.ledger,
-            intake=self.intake,
-            timers=self.timers,
-            admit=lambda entry, raw: self.admission.admit(entry, raw, due=True),
-        )
-        self.children = Children(
-            self.segment,
-            self.ledger,
-            poller=self.poller,
-            timers=self.timers,
-            fork=lambda slot: self.nursery.fork(slot),
-            lost=self._lost_child,
-            name=self.admission.name,
-        )
-        self.limits = TimeLimits(
-            self.ledger,
-            children=self.children,
-            timers=self.timers,
-            expired=self.children.kill,
-            name=self.admission.name,
-        )
-        self._build_broker()
-
-    def _build_broker(self) -> None:
-        program = self.program
-        endpoint = Endpoint.parse(
-            program.broker_urls,
-            transport_options=program.transport_options,
-            use_ssl=program.broker_use_ssl,
-        )
-        me = describe_process(
-            self.worker,
-            node=program.node,
-            keys=[k.key.decode()[len(self.keys.prefix) :] for k in self.intake.keys],
-            segment=str(self.segment.path),
-        )
-        self.endpoint = endpoint
-        self.lease = Lease(me, keys=self.keys, bindings=bindings(program))
-        self.broker = Broker(
-            endpoint,
-            lease=self.lease,
-            intake=self.intake,
-            settler=self.settler,
-            poller=self.poller,
-            timers=self.timers,
-            errands=self.errands,
-            retries=Retries(
-                on_startup=program.broker_connection_retry_on_startup,
-                later=program.broker_connection_retry,
-                most=program.broker_connection_max_retries or None,
-                timeout_s=program.broker_connection_timeout_s or 4.0,
-            ),
-            came=self._broker_came,
-            went=self._broker_went,
-            failed=self._fail,
-        )
-        options = program.transport_options
-        self.janitor = Janitor(
-            endpoint,
-            keys=self.keys,
-            visibility_timeout_s=float(options.get("visibility_timeout") or 3600),
-            restore_limit=options.get("unacked_restore_limit"),
-        )
-        self.results: ResultStore | None = None
-        self.result_link: ResultLink | None = None
-        if program.results.kind == "redis":
-            self._build_results(endpoint)
-
-    def _build_results(self, broker: Endpoint) -> None:
-        results = self.program.results
-        there = Endpoint.parse(
-            results.url, transport_options={**results.options, **results.transport_options}, use_ssl=None
-        )
-        if there == broker:
-            return
-        self.results = ResultStore(self.ledger, timers=self.timers)
-        self.result_link = ResultLink(
-            there,
-            store=self.results,
-            poller=self.poller,
-            timers=self.timers,
-            errands=self.errands,
-            node=self.program.node,
-        )
+        self.waiting, self.settler, self.results = parts.waiting, parts.settler, parts.results
+        self.children, self.limits = parts.children, parts.limits
+        self.endpoint, self.lease, self.janitor = parts.endpoint, parts.lease, parts.janitor
+        self.broker, self.result_link = parts.broker, parts.result_link
 
     # ------------------------------------------------------------------ the loop
 
@@ -556,39 +457,3 @@ def _place_of(ledger: _core.Ledger, entry: int) -> tuple[int, int, int]:
     place = ledger.where(entry)
     assert place is not None, "a message in the caller's hands has a place on the broker"
     return place
-
-
-def make_ledger(segment: SharedSegment, tasks: Sequence[TaskInfo]) -> _core.Ledger:
-    return _core.Ledger(
-        segment.core,
-        [task.name.encode() for task in tasks],
-        [task.acks_late for task in tasks],
-        [(task.soft_time_limit or 0.0, task.time_limit or 0.0) for task in tasks],
-    )
-
-
-def make_queue_keys(keys: Keys, program: ProgramInfo, worker: str) -> list[QueueKey]:
-    """Every list to read: each queue at each priority step."""
-    made = []
-    for queue in program.queues:
-        for step, key in zip(keys.priority_steps, keys.queue_keys(queue.name), strict=True):
-            claims = keys.claim(key, worker, number=0).removesuffix("0")
-            made.append(
-                QueueKey(
-                    queue=queue.name,
-                    step=step,
-                    key=keys.waiting(key).encode(),
-                    claim_prefix=claims.encode(),
-                    index=keys.claims(key, worker).encode(),
-                )
-            )
-    return made
-
-
-def bindings(program: ProgramInfo) -> list[Binding]:
-    """What kombu would declare for the queues."""
-    return [
-        Binding(q.exchange, q.exchange_type, q.routing_key, q.name)  # type: ignore[arg-type]
-        for q in program.queues
-        if q.exchange and q.exchange_type in ("direct", "topic")
-    ]
