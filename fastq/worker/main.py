@@ -162,7 +162,7 @@ class Worker:
     def _signalled(self, number: int) -> None:
         if number == signal.SIGTERM and os.environ.get("REMAP_SIGTERM") == "SIGQUIT":
             number = signal.SIGQUIT
-        if number == signal.SIGHUP:
+        if number == signal.SIGHUP and not sys.stdout.isatty():  # on a terminal it means that the terminal is gone
             self.restart = True
             logger.warning("Restarting after this: %s", " ".join(sys.orig_argv))
         cold = number == signal.SIGQUIT

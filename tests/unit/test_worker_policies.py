@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -123,3 +124,13 @@ def test_stopping_leads_to_the_end_and_never_back() -> None:
             assert TABLE[state, Event.DRAINED] is State.STOPPED
         if state is not State.STARTING:
             assert TABLE[state, Event.QUIT] in STOPPING, "an impatient operator is always heard"
+
+
+def test_the_documentation_shows_the_table() -> None:
+    page = Path(__file__).parents[2] / "docs" / "internals" / "architecture.md"
+    rows = []
+    for state in State:
+        following = [TABLE[state, event].value if (state, event) in TABLE else "" for event in Event]
+        rows.append(f"| {' | '.join([state.value, *following])} |")
+    head = f"| state | {' | '.join(event.value for event in Event)} |"
+    assert "\n".join([head, "| --- " * (len(Event) + 1) + "|", *rows]) in page.read_text()
