@@ -26,16 +26,17 @@ def test_every_task_runs_exactly_once(lab: Lab) -> None:
 
 
 def test_both_workers_get_work(lab: Lab) -> None:
-    """While one holds its child at a gate the other goes on."""
-    held = [lab.send("hold", f"gate-{number}") for number in range(4)]
-    eventually(lambda: len(lab.ledger.tokens("start")) == 4, within_s=20)
-    pids = {lab.ledger.pid_of("start", f"gate-{number}") for number in range(4)}
-    for number in range(4):
-        lab.ledger.open_gate(f"gate-{number}")
-    for result in held:
-        result.get(timeout=RESULT_S)
-    for worker in lab.workers:
-        assert len(pids & set(worker.children)) == 2
+    """More tasks at their gates than one worker prefetches: every child of both has one."""
+    names = [f"gate-{number}" for number in range(24)]
+    held = [lab.send("hold_late", name) for name in names]
+    try:
+        eventually(lambda: len(lab.ledger.tokens("start")) >= 4, within_s=20)
+        pids = {pid for event, _token, pid in lab.ledger.lines() if event == "start"}
+        assert all(pids >= set(worker.children) for worker in lab.workers)
+    finally:
+        for name in names:
+            lab.ledger.open_gate(name)
+    assert [result.get(timeout=RESULT_S) for result in held] == names
 
 
 def test_chords_count_across_both(lab: Lab) -> None:
