@@ -174,11 +174,8 @@ cdef class ChildPort:
 
     cdef bytes spill(self, const char* data, size_t n):
         # A payload too large for the ring: the engine reads the file and removes it.
-        path = f"{self.side_prefix}.r{self.index}.{self.number}.{self.side_count}"
         self.side_count += 1
-        with open(path, "wb") as file:
-            file.write(data[:n])
-        return _os.fsencode(path)
+        return write_side(self.side_prefix, f".r{self.index}.{self.number}.{self.side_count}", data[:n])
 
     def outcome(self, uint32_t outcome, uint32_t commands, bytes data not None):
         """Report how the current task ended (ACK, REJECT, REQUEUE) and end it.
@@ -235,3 +232,26 @@ cdef class ChildPort:
     @property
     def stopping(self):
         return load32(&self.slot.command) != 0
+
+
+def write_side(str prefix not None, str suffix not None, bytes payload not None):
+    """Write a payload that is too large for a ring to a file that only this user can read: beside the segment, or, if
+    that is full, among the temporary files. Returns its path as bytes; raises OSError if there is no room anywhere."""
+    cdef str path = prefix + suffix
+    try:
+        write_private(path, payload)
+    except OSError:
+        path = _os.path.join(_tempfile.gettempdir(), _os.path.basename(path))
+        write_private(path, payload)
+    return _os.fsencode(path)
+
+
+cdef int write_private(str path, bytes payload) except -1:
+    fd = _os.open(path, _os.O_WRONLY | _os.O_CREAT | _os.O_EXCL | _os.O_CLOEXEC, 0o600)
+    try:
+        with open(fd, "wb") as file:
+            file.write(payload)
+    except OSError:
+        _os.unlink(path)
+        raise
+    return 0

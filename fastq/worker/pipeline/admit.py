@@ -20,6 +20,9 @@ logger = logging.getLogger(__name__)
 #: What looks like an id in something that cannot be read: better than nothing for whoever looks for it.
 _ID = re.compile(rb'"id":\s*"([^"\\]{1,200})"')
 
+#: Seconds that a message waits for which there was no room beside the rings.
+NO_ROOM_S = 5.0
+
 _LENGTH = struct.Struct("<I")
 
 
@@ -52,7 +55,22 @@ class Admission:
         except PeerError as error:
             self._refuse(entry, raw, error)
         else:
-            self._decide(entry, raw, header, due=due)
+            try:
+                self._decide(entry, raw, header, due=due)
+            except OSError as error:
+                self._put_off(entry, header, error)
+
+    def _put_off(self, entry: int, header: Header, error: OSError) -> None:
+        # No room for a large message: it stays on the broker, and is tried again when there may be some.
+        logger.error(
+            "No room for the message %s[%s] in %s: %s. Trying again in %g s.",
+            header.task,
+            header.id,
+            self._side_prefix.parent,
+            error.strerror or error,
+            NO_ROOM_S,
+        )
+        self._ledger.park(entry, clock.now() + NO_ROOM_S)
 
     def _decide(self, entry: int, raw: bytes, header: Header, *, due: bool) -> None:
         number = self._number(header)
@@ -109,9 +127,7 @@ class Admission:
         if len(raw) <= self._ledger.largest:
             return raw, 0
         self._side_count += 1
-        path = Path(f"{self._side_prefix}.t{self._side_count}")
-        path.write_bytes(raw)
-        return str(path).encode(), _core.SIDE
+        return _core.write_side(str(self._side_prefix), f".t{self._side_count}", raw), _core.SIDE
 
     def _divert(self, entry: int, raw: bytes, error: PeerError) -> None:
         place = self._ledger.where(entry)
