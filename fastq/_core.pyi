@@ -260,11 +260,14 @@ class PlainTask:
         cleanup: Callable[[], object] | None = None,
         log_success: Callable[[Any, Any, float], object] | None = None,
         in_ring: bool = False,
+        tracked: bool = False,
     ) -> None: ...
 
 class Runner:
     @property
     def began_ns(self) -> int: ...
+    @property
+    def announced(self) -> str | None: ...
     @property
     def executed(self) -> int: ...
     @property
@@ -288,6 +291,8 @@ class Runner:
         success: _Signal,
         key_prefix: bytes = b"",
         expires_s: int | None = None,
+        guard: bytes = b"",
+        started: bytes = b"",
         task_decides: bool = False,
         max_tasks: int = 0,
         idle_s: float = -1.0,

@@ -139,13 +139,15 @@ cdef class PlainTask:
     cdef object fun, request_class, store, follow, cleanup, log_success
     cdef Stack requests
     cdef int keep
+    cdef bint tracked
 
     def __init__(self, task, *, fun, request_class, Stack requests, store, follow, cleanup=None, log_success=None,
-                 bint in_ring=False):
+                 bint in_ring=False, bint tracked=False):
         self.task, self.name, self.fun = task, task.name, fun
         self.request_class, self.requests = request_class, requests
         self.store, self.follow, self.cleanup, self.log_success = store, follow, cleanup, log_success
         self.keep = IN_RING if in_ring else ELSEWHERE
+        self.tracked = tracked and in_ring
 
 
 cdef class Runner:
@@ -159,7 +161,8 @@ cdef class Runner:
     cdef Stack task_stack
     cdef object prepare, decode, loads, encode, quote, stamp, on_error, hostname
     cdef object prerun, postrun, success
-    cdef bytes key_prefix, set_head, set_tail
+    cdef bytes key_prefix, set_head, set_tail, guard, started, expires
+    cdef readonly object announced          # id of the task that runs, if its STARTED went through the ring
     cdef readonly uint64_t executed
     cdef readonly bint interruptible
     cdef readonly uint64_t began_ns         # when the task began that runs, or ran last
@@ -182,8 +185,8 @@ cdef class Runner:
         free(self.resp.data)
 
     def __init__(self, ChildPort port, *, uint32_t tasks, Stack task_stack, prepare, decode, loads, encode, quote,
-                 stamp, on_error, hostname, prerun, postrun, success, bytes key_prefix=b"", expires_s=None,
-                 bint task_decides=False, uint64_t max_tasks=0, double idle_s=-1.0):
+                 stamp, on_error, hostname, prerun, postrun, success, bytes key_prefix=b"", expires_s=None, bytes guard=b"",
+                 bytes started=b"", bint task_decides=False, uint64_t max_tasks=0, double idle_s=-1.0):
         self.port, self.task_stack, self.prepare = port, task_stack, prepare
         self.tasks = [False] * tasks        # False: not prepared yet
         self.decode, self.loads, self.encode, self.quote, self.stamp = decode, loads, encode, quote, stamp
@@ -191,9 +194,10 @@ cdef class Runner:
         self.prerun, self.postrun, self.success = prerun, postrun, success
         self.key_prefix, self.max_tasks, self.idle_s = key_prefix, max_tasks, idle_s
         self.task_decides = task_decides
+        self.guard, self.started, self.expires = guard, started, b"%d" % (expires_s or 0)
         if expires_s:
             self.set_head = b"*4\r\n$5\r\nSETEX\r\n"
-            self.set_tail = b"$%d\r\n%d\r\n" % (len(str(expires_s)), expires_s)
+            self.set_tail = b"$%d\r\n%d\r\n" % (len(self.expires), expires_s)
         else:
             self.set_head, self.set_tail = b"*3\r\n$3\r\nSET\r\n", b""
 
@@ -216,6 +220,7 @@ cdef class Runner:
                 continue
             if not self.run_plain():
                 return FOUND_FRAME
+            self.announced = None
             self.count()
         return FOUND_NOTHING
 
@@ -311,6 +316,8 @@ cdef class Runner:
         self.began_ns = monotonic_ns()
         if self.prerun.receivers:
             self.prerun.send(sender=plain.task, task_id=carried.id, task=plain.task, args=args, kwargs=kwargs)
+        if plain.tracked and not ignore:
+            self.announce(carried, &head)
         positional = tuple(args)
         self.interruptible = True
         result = fq_call(<PyObject*>plain.fun, <PyObject*>positional, <PyObject*>kwargs)
@@ -381,22 +388,46 @@ cdef class Runner:
 
     # ------------------------------------------------------------------ results
 
+    cdef int announce(self, Carried carried, Head* head) except -1:
+        # STARTED, unless this or a later attempt has ended by the time it is stored.
+        cdef Buffer* b = &self.resp
+        self.json.size = 0
+        put(&self.json, b'{"status": "STARTED", "result": ', 32)
+        put(&self.json, <char*>self.started, len(self.started))
+        put(&self.json, b', "traceback": null, "children": [], "date_done": null', 54)
+        self.put_origin(carried, head)
+        b.size = 0
+        put(b, <char*>self.guard, len(self.guard))
+        self.put_key(fq_ascii(carried.id), fq_length(carried.id))
+        put_bulk(b, self.json.data, self.json.size)
+        put_bulk(b, <char*>self.expires, len(self.expires))
+        self.json.size = 0
+        self.put_now()
+        put_bulk(b, self.json.data, self.json.size)
+        self.port.send(FQ_STORE, 0, 1, b.data, b.size)
+        self.port.tell()
+        self.announced = carried.id
+        return 0
+
+    cdef int put_origin(self, Carried carried, Head* head) except -1:
+        # What every result ends with.
+        self.put_span(b', "group_id": "', 15, &head.group)
+        self.put_span(b', "parent_id": "', 16, &head.parent)
+        put(&self.json, b', "task_id": "', 14)
+        put(&self.json, fq_ascii(carried.id), fq_length(carried.id))
+        return put(&self.json, b'"}', 2)
+
     cdef bint keep_result(self, PlainTask plain, request, Carried carried, value, Head* head) except *:
         # True: the commands are in self.resp. False: somebody else has stored it.
-        cdef const char* id_text
-        cdef size_t id_size
-        if plain.keep != IN_RING or not self.put_result(request, value, head):
+        if plain.keep != IN_RING or not self.put_result(request, value):
             plain.store(request, value)
             return False
-        id_text, id_size = fq_ascii(carried.id), fq_length(carried.id)
-        put(&self.json, b', "task_id": "', 14)
-        put(&self.json, id_text, id_size)
-        put(&self.json, b'"}', 2)
-        self.put_commands(id_text, id_size)
+        self.put_origin(carried, head)
+        self.put_commands(fq_ascii(carried.id), fq_length(carried.id))
         return True
 
-    cdef bint put_result(self, request, value, Head* head) except *:
-        # The result as Celery's JSON, up to the task's id. False: too large for this way.
+    cdef bint put_result(self, request, value) except *:
+        # The result as Celery's JSON, up to its date. False: too large for this way.
         self.json.size = 0
         put(&self.json, b'{"status": "SUCCESS", "result": ', 32)
         self.put_value(value)
@@ -411,8 +442,6 @@ cdef class Runner:
         put(&self.json, b', "date_done": "', 16)
         self.put_now()
         put(&self.json, b'"', 1)
-        self.put_span(b', "group_id": "', 15, &head.group)
-        self.put_span(b', "parent_id": "', 16, &head.parent)
         return True
 
     cdef inline int put_span(self, const char* name, size_t size, Span* span) except -1:

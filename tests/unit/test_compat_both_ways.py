@@ -128,6 +128,12 @@ def _fields(self: Any) -> Any:
     return {name: found for name, found in vars(self.request).items() if name != "_protected"}
 
 
+def _progress(self: Any) -> int:
+    self.update_state(state="PROGRESS", meta={"done": 1})
+    self.update_state(state="OTHER", meta=[1])
+    return 2
+
+
 def _retry(self: Any) -> None:
     try:
         raise Watched("first")
@@ -146,6 +152,7 @@ TASKS: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
     "t.called": (_called, {"bind": True, "base": Called}),
     "t.again": (_again, {"bind": True}),
     "t.retry": (_retry, {"bind": True}),
+    "t.progress": (_progress, {"bind": True}),
 }
 
 
@@ -306,8 +313,7 @@ def test_group_and_parent_are_stored() -> None:
 @pytest.mark.parametrize("name", ["t.echo", "t.raise"])
 def test_settings_of_the_store(settings: dict[str, Any], name: str) -> None:
     message = envelope(name, ["watched", 1], stamped_headers=["s"], stamps={"s": 1})
-    plain = not settings.get("task_track_started")
-    fast = run(message, fast=True, plain=plain, **settings)
+    fast = run(message, fast=True, **settings)
     full = run(message, fast=False, **settings)
     if settings.get("result_compression") or (name == "t.raise" and settings.get("result_serializer")):
         # Dates and tracebacks differ inside.
@@ -315,6 +321,41 @@ def test_settings_of_the_store(settings: dict[str, Any], name: str) -> None:
         assert [words[:2] for words in fast.redis] == [words[:2] for words in full.redis]
     else:
         assert fast == full
+
+
+# ---------------------------------------------------------------------------- states on the way
+
+
+@pytest.mark.parametrize("name", ["t.echo", "t.raise", "t.retry"])
+def test_started_goes_before_the_end(name: str) -> None:
+    left = assert_same(envelope(name, [] if name == "t.retry" else ["watched"], group="g"), task_track_started=True)
+    assert b'"status": "STARTED", "result": {"pid": ' in left.commands[0][4]
+    assert left.commands[0][6]
+    assert left.redis == []
+
+
+def test_started_is_not_told_of_ignored_results() -> None:
+    assert assert_same(envelope("t.echo", ignore_result=True), task_track_started=True).commands == []
+
+
+def test_states_of_the_task_itself_use_the_stores_own_connection() -> None:
+    left = assert_same(envelope("t.progress"))
+    assert [words[0] for words in left.redis] == [b"GET", b"SETEX", b"PUBLISH"] * 2
+
+
+def test_states_of_the_task_itself_do_not_overtake_started() -> None:
+    left = assert_same(envelope("t.progress"), task_track_started=True)
+    states = [words[4].split(b'"')[3] for words in left.commands[:3]]
+    assert states == [b"STARTED", b"PROGRESS", b"OTHER"]
+    assert left.redis == []
+
+
+@pytest.mark.parametrize("settings", [{"result_serializer": "pickle"}, {"result_extended": True}], ids=str)
+def test_started_in_other_formats(settings: dict[str, Any]) -> None:
+    fast = run(envelope("t.echo"), fast=True, plain=False, task_track_started=True, **settings)
+    full = run(envelope("t.echo"), fast=False, task_track_started=True, **settings)
+    assert [words[:2] for words in fast.redis] == [words[:2] for words in full.redis]
+    assert [words[:2] for words in fast.commands] == [words[:2] for words in full.commands]
 
 
 # ---------------------------------------------------------------------------- other ends

@@ -88,6 +88,8 @@ class Child:
         )
         runner = self._runner = way.runner(self.port, idle_s=idle_s)
         failure.runner = runner
+        for ring in self.rings:
+            ring.runner = runner
         found: Worker = runner
         return found
 
@@ -113,7 +115,7 @@ class Child:
         """Let results through the ring, or not. `began`: when the current attempt began, if not now."""
         moment = self._moment(clock.now() if began is None else began) if is_open and self.rings else ""
         for ring in self.rings:
-            ring.open, ring.began = is_open, moment
+            ring.open, ring.began, ring.announced = is_open, moment, None
 
     def _moment(self, at: float) -> str:
         utc = datetime.datetime.fromtimestamp(at, datetime.timezone.utc)

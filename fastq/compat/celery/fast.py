@@ -10,6 +10,7 @@ from __future__ import annotations
 import datetime
 import json
 import logging
+import os
 import threading
 import types
 from collections.abc import Callable
@@ -30,7 +31,7 @@ from kombu.utils.json import loads
 from fastq import _core
 from fastq.compat.celery.context import CalledContext, PlainContext, reprs_of
 from fastq.compat.celery.failure import Failure
-from fastq.compat.celery.results import ResultRing, compression_of
+from fastq.compat.celery.results import GUARD, ResultRing, compression_of
 
 
 class FastWay:
@@ -77,6 +78,8 @@ class FastWay:
             success=signals.task_success,
             key_prefix=backend.task_keyprefix if backend else b"",
             expires_s=backend.expires if backend else None,
+            guard=GUARD,
+            started=self._encode({"pid": os.getpid(), "hostname": self.hostname}).encode(),
             # Before 5.7 a message could not ask for the result of a task that ignores its results.
             task_decides=VERSION < (5, 7),
             max_tasks=self.max_tasks or 0,
@@ -92,6 +95,9 @@ class FastWay:
             return None
         called = calls_itself(task)
         ring = self._rings.get(id(task.backend))
+        in_ring = ring is not None and ring is self._main_ring and self._is_simple(ring.backend)
+        if task.track_started and not in_ring:
+            return None
         return _core.PlainTask(
             task,
             fun=task if called else task.run,
@@ -101,7 +107,8 @@ class FastWay:
             follow=_follower(task, self.app),
             cleanup=_cleanup(task, self.app.loader),
             log_success=_success_logger(task),
-            in_ring=ring is not None and ring is self._main_ring and self._is_simple(ring.backend),
+            in_ring=in_ring,
+            tracked=bool(task.track_started),
         )
 
     def _is_simple(self, backend: Any) -> bool:
@@ -191,7 +198,6 @@ def is_plain(task: Any, app: Any) -> bool:
     custom = celery_trace.task_has_custom
     return not (
         task.__trace__ is not None
-        or task.track_started
         or custom(task, "before_start")
         or custom(task, "on_success")
         or custom(task, "after_return")

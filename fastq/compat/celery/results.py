@@ -1,8 +1,8 @@
 """Send what Celery's Redis backend would store through the engine instead: as RESP commands in the result ring.
 
-Only what the tracer stores at the end of a task goes this way (SUCCESS, FAILURE, RETRY, REVOKED), and only where
-nothing of Celery reads it back at once. A chord, an errback, a chain, a STARTED state and whatever user code stores
-itself (`update_state`) use the backend's own connection, in the order in which they happen.
+Only what the tracer stores goes this way (STARTED, SUCCESS, FAILURE, RETRY, REVOKED), and only where nothing of Celery
+reads it back at once. A chord, an errback and a chain use the backend's own connection. So does whatever user code
+stores itself (`update_state`), except behind a STARTED that went through the ring, which it must not overtake.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from typing import Any
 
 #: Writes a state unless SUCCESS is stored already: Celery looks first, with a round trip of its own. The text compared
 #: is the beginning of every result that Celery encodes as JSON. ARGV: the result, its seconds to live (0: for ever),
-#: and for RETRY the time when this attempt began. The message of the next attempt is on its way before RETRY is stored;
-#: if that attempt has failed by now, its end must stay.
+#: and for states that are no end the time when this attempt began. They may come late: the message of the next attempt
+#: is on its way before RETRY is stored, and the end of a chord's part takes another connection. An end must stay.
 SCRIPT = b"""\
 local old = redis.call('GET', KEYS[1])
 if old and string.sub(old, 1, 20) == '{"status": "SUCCESS"' then return 0 end
@@ -25,6 +25,9 @@ end
 if ARGV[2] == '0' then redis.call('SET', KEYS[1], ARGV[1]) else redis.call('SETEX', KEYS[1], ARGV[2], ARGV[1]) end
 redis.call('PUBLISH', KEYS[1], ARGV[1])
 return 1"""
+
+#: States that are an end: they have a date, and overwrite each other.
+ENDS = ("SUCCESS", "FAILURE", "REVOKED")
 
 #: What has to be Celery's own for results to go through the ring: storing is replaced, so nobody else may have.
 _METHODS = (
@@ -82,14 +85,37 @@ class ResultRing:
         self.open = False
         #: When the current attempt began, as the result store writes times.
         self.began = ""
+        #: The task whose STARTED went through the ring: by `store_result` here, or by the compiled runner.
+        self.announced: str | None = None
+        self.runner: Any = None
         self._thread = threading.get_ident()
         # A look first is spared only where SUCCESS can be recognised by its first bytes.
         self._guards = backend.serializer == "json" and not compression_of(backend)
 
     def install(self) -> None:
         """Put the methods into the instance; the class stays as it is."""
-        for name in ("mark_as_done", "mark_as_failure", "mark_as_retry", "mark_as_revoked"):
+        for name in ("mark_as_done", "mark_as_failure", "mark_as_retry", "mark_as_revoked", "store_result"):
             setattr(self.backend, name, getattr(self, name))
+
+    def store_result(
+        self, task_id: str, result: Any, state: str, traceback: Any = None, request: Any = None, **kwargs: Any
+    ) -> Any:
+        if not kwargs and self._is_in_order(task_id, state, request):
+            self._send(task_id, result, state, traceback, request)
+            return self.backend.encode_result(result, state)
+        return type(self.backend).store_result(
+            self.backend, task_id, result, state, traceback=traceback, request=request, **kwargs
+        )
+
+    def _is_in_order(self, task_id: str, state: str, request: Any) -> bool:
+        """Whether a state goes through the ring: STARTED of the tracer, and what the same task stores afterwards."""
+        if not self._guards or threading.get_ident() != self._thread:
+            return False
+        if state == "STARTED" and self._is_ours(request):
+            self.announced = task_id
+            return True
+        by_runner = self.runner.announced if self.runner is not None else None
+        return bool(task_id) and task_id in (self.announced, by_runner)
 
     def mark_as_done(
         self, task_id: str, result: Any, request: Any = None, store_result: bool = True, state: str = "SUCCESS"
@@ -169,7 +195,11 @@ class ResultRing:
         if state == "SUCCESS":
             self.store(*set_commands(key, data, expires_s))
         else:
-            self.store(*guarded(key, data, expires_s, began=self.began if state == "RETRY" else ""))
+            self.store(*guarded(key, data, expires_s, began="" if state in ENDS else self._since()))
+
+    def _since(self) -> str:
+        # In a plain task the runner knows when it began; now is late enough, for the task runs and has no end yet.
+        return self.began or str(self.backend.app.now().isoformat())
 
 
 def set_commands(key: bytes, value: bytes, expires_s: int | None) -> tuple[int, bytes]:
@@ -181,6 +211,10 @@ def set_commands(key: bytes, value: bytes, expires_s: int | None) -> tuple[int, 
 def guarded(key: bytes, value: bytes, expires_s: int | None, *, began: str = "") -> tuple[int, bytes]:
     """(1, the command) that stores a state unless SUCCESS is there, or anything that ended after `began`."""
     return 1, command(b"EVAL", SCRIPT, b"1", key, value, str(int(expires_s or 0)).encode(), began.encode())
+
+
+#: What a guarded command begins with, up to its key.
+GUARD = b"*7\r\n$4\r\nEVAL\r\n$%d\r\n%b\r\n$1\r\n1\r\n" % (len(SCRIPT), SCRIPT)
 
 
 def command(*words: bytes) -> bytes:
