@@ -185,8 +185,8 @@ cdef class Runner:
         free(self.resp.data)
 
     def __init__(self, ChildPort port, *, uint32_t tasks, Stack task_stack, prepare, decode, loads, encode, quote,
-                 stamp, on_error, hostname, prerun, postrun, success, bytes key_prefix=b"", expires_s=None, bytes guard=b"",
-                 bytes started=b"", bint task_decides=False, uint64_t max_tasks=0, double idle_s=-1.0):
+                 stamp, on_error, hostname, prerun, postrun, success, bytes key_prefix=b"", expires_s=None,
+                 bytes guard=b"", bytes started=b"", bint task_decides=False, uint64_t max_tasks=0, double idle_s=-1.0):
         self.port, self.task_stack, self.prepare = port, task_stack, prepare
         self.tasks = [False] * tasks        # False: not prepared yet
         self.decode, self.loads, self.encode, self.quote, self.stamp = decode, loads, encode, quote, stamp
