@@ -384,7 +384,14 @@ cdef class Runner:
             self.port.send(FQ_OUTCOME, ACK, 0, NULL, 0)
         self.port.leave()
         self.port.tell()
+        self.forget_size()
         return 0
+
+    cdef void forget_size(self) noexcept:
+        self.body.size = self.json.size = self.resp.size = 0
+        shrink(&self.body)
+        shrink(&self.json)
+        shrink(&self.resp)
 
     # ------------------------------------------------------------------ results
 
