@@ -82,6 +82,7 @@ class Engine:
                     credit=self._credit,
                     round_trip=self._measure_round_trip,
                     fork=lambda slot: self.nursery.fork(slot),
+                    collect=self._collect,
                     lost_child=self._lost_child,
                     broker_came=self._broker_came,
                     broker_went=self._broker_went,
@@ -128,8 +129,7 @@ class Engine:
 
     def turn(self) -> None:
         """One round: what came in goes on."""
-        for entry, message in self.ledger.collect():
-            self.ledger.requeue(entry, message)
+        self._collect()
         for entry, raw in self.ledger.take_odd():
             self.admission.admit(entry, raw)
         if self.ledger.log_received:
@@ -264,14 +264,13 @@ class Engine:
         if isinstance(message, Forked):
             self.children.forked(message)
         elif isinstance(message, Exited):
-            self._bury(message)
+            self.children.exited(message)
         elif isinstance(message, Failed):
             logger.error("%s", message.message)
 
-    def _bury(self, message: Exited) -> None:
-        for entry, raw in self.ledger.collect():  # what it had written before it died counts
-            self.ledger.requeue(entry, raw)
-        self.children.exited(message)
+    def _collect(self) -> None:
+        for entry, message in self.ledger.collect():
+            self.ledger.requeue(entry, message)
 
     def _lost_child(self, child: Child, verdict: Verdict) -> None:
         """A child died in a task."""
@@ -291,8 +290,6 @@ class Engine:
             return
         code = nursery.process.returncode
         logger.error("The nursery pid:%s ended with code %s; starting another.", nursery.pid, code)
-        for entry, raw in self.ledger.collect():
-            self.ledger.requeue(entry, raw)
         self.children.orphaned()
         self._failed_nurseries += 1
         if self._failed_nurseries > MOST_NURSERIES:

@@ -49,6 +49,7 @@ class Hooks(msgspec.Struct, frozen=True, kw_only=True):
     credit: Callable[[], int]
     round_trip: Callable[[float], None]
     fork: Callable[[int], None]
+    collect: Callable[[], None]
     lost_child: Callable[[Child, Verdict], None]
     broker_came: Callable[[Welcome], None]
     broker_went: Callable[[], None]
@@ -98,6 +99,7 @@ def assemble(program: ProgramInfo, *, worker: str, segment: SharedSegment, loop:
         poller=loop.poller,
         timers=loop.timers,
         fork=hooks.fork,
+        collect=hooks.collect,
         lost=hooks.lost_child,
         name=admission.name,
     )

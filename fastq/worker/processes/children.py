@@ -53,12 +53,13 @@ class Children:
         poller: Poller,
         timers: Timers,
         fork: Callable[[int], None],
+        collect: Callable[[], None],
         lost: Callable[[Child, Verdict], None],
         name: Callable[[bytes], str],
     ) -> None:
         self._segment, self._core, self._ledger = segment, segment.core, ledger
         self._poller, self._timers = poller, timers
-        self._fork, self._lost, self._name = fork, lost, name
+        self._fork, self._collect, self._lost, self._name = fork, collect, lost, name
         self._children: dict[int, Child] = {}
         self._wanted = 0
         self._has_parent = True
@@ -136,6 +137,7 @@ class Children:
             child.pidfd = None
         started = self._core.state(child.slot) != _core.BOOTING
         self._delay_s = FIRST_DELAY_S if started else min(LAST_DELAY_S, self._delay_s * 2)
+        self._collect()  # what it has written counts, and was written before it died
         child.victim = self._ledger.bury(child.slot)
         if started:
             self.fill()
