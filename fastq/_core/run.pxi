@@ -68,6 +68,10 @@ cdef enum:
     ELSEWHERE = 0               # by its own callable
     IN_RING = 1                 # as RESP commands, JSON made here
 
+    # Where a task went wrong: in itself, or in what follows its success.
+    IN_TASK = 0
+    AFTERWARDS = 1
+
     # What the runner has found for its caller.
     FOUND_NOTHING = 0
     FOUND_FRAME = 1
@@ -275,82 +279,99 @@ cdef class Runner:
         cdef Carried carried = Carried.__new__(Carried)
         carried.id = PyUnicode_DecodeASCII(data + frame.id_at, frame.id_len, NULL)
         carried.args, carried.kwargs, carried.hostname = self.args, self.kwargs, self.hostname
+        # They are the task's now, and may be large: nothing here keeps them.
+        self.args = self.kwargs = None
         carried.envelope = data[: frame.payload_len]
         return carried
 
     # ------------------------------------------------------------------ the task
 
+    cdef PlainTask admit(self, fq_frame* frame, const char* data, Head* head):
+        # The task of a frame that is plain in every way, with its arguments in self.args and self.kwargs; else None.
+        cdef PlainTask plain
+        if frame.kind != FQ_TASK or frame.flags & (FQ_ODD | FQ_SIDE) or not frame.body_len:
+            return None
+        if frame.expires != 0 and unix_time() > frame.expires:
+            return None
+        plain = self.plain_task(frame.task)
+        if plain is None or not read_head(data, frame.payload_len, head):
+            return None
+        return plain if self.open_body(data + frame.body_at, frame.body_len) else None
+
+    cdef bint ignores(self, PlainTask plain, Head* head) except *:
+        if head.ignore_result < 0 or (self.task_decides and not head.ignore_result):
+            return PyObject_IsTrue(plain.task.ignore_result)
+        return head.ignore_result
+
     cdef int run_plain(self) except -1:
         # 1: done. 0: the frame is Python's, and nothing has been done yet.
         cdef fq_frame* frame = self.port.frame
         cdef const char* data = <const char*>frame + sizeof(fq_frame)
-        cdef PlainTask plain
-        cdef Carried carried
         cdef Head head
-        cdef bint late = frame.flags & FQ_LATE, ignore, kept = False
-        cdef list args
-        cdef dict kwargs
+        cdef bint late = frame.flags & FQ_LATE, ignore
+        cdef PlainTask plain = self.admit(frame, data, &head)
+        cdef Carried carried
         cdef tuple positional
         cdef PyObject* result
-        if frame.kind != FQ_TASK or frame.flags & (FQ_ODD | FQ_SIDE) or not frame.body_len:
-            return 0
-        if frame.expires != 0 and unix_time() > frame.expires:
-            return 0
-        plain = self.plain_task(frame.task)
-        if plain is None or not read_head(data, frame.payload_len, &head):
-            return 0
-        if not self.open_body(data + frame.body_at, frame.body_len):
+        if plain is None:
             return 0
         carried = self.carry(data, frame)
-        args, kwargs = self.args, self.kwargs
-        self.args = self.kwargs = None
         request = plain.request_class.__new__(plain.request_class)
         request._carried = carried
-        if head.ignore_result < 0 or (self.task_decides and not head.ignore_result):
-            ignore = PyObject_IsTrue(plain.task.ignore_result)
-        else:
-            ignore = head.ignore_result
+        ignore = self.ignores(plain, &head)
+        positional = tuple(carried.args)
+        self.begin(plain, request, carried, &head, ignore)
+        self.interruptible = True
+        result = fq_call(<PyObject*>plain.fun, <PyObject*>positional, <PyObject*>carried.kwargs)
+        self.interruptible = False
+        if result == NULL:
+            self.hand_over(plain, request, carried, late)
+            return 1
+        value = <object>result
+        Py_DECREF(result)
+        self.succeed(plain, request, carried, value, &head, ignore, late)
+        return 1
 
+    cdef int begin(self, PlainTask plain, request, Carried carried, Head* head, bint ignore) except -1:
         self.task_stack.push(plain.task)
         plain.requests.push(request)
         self.began_ns = monotonic_ns()
         if self.prerun.receivers:
-            self.prerun.send(sender=plain.task, task_id=carried.id, task=plain.task, args=args, kwargs=kwargs)
+            self.prerun.send(sender=plain.task, task_id=carried.id, task=plain.task, args=carried.args,
+                             kwargs=carried.kwargs)
         if plain.tracked and not ignore:
-            self.announce(carried, &head)
-        positional = tuple(args)
-        self.interruptible = True
-        result = fq_call(<PyObject*>plain.fun, <PyObject*>positional, <PyObject*>kwargs)
-        self.interruptible = False
-        if result == NULL:
-            self.hand_over(plain, request, args, kwargs, late, 0)
-            return 1
-        value = <object>result
-        Py_DECREF(result)
+            self.announce(carried, head)
+        return 0
+
+    cdef int succeed(self, PlainTask plain, request, Carried carried, value, Head* head, bint ignore,
+                     bint late) except -1:
+        cdef bint kept = False
         try:
             if type(request) is not plain.request_class and plain.follow(request, value, ignore):
                 # The task looked at its request, and left something there that has to be done: it has been.
                 pass
             elif not ignore:
-                kept = self.keep_result(plain, request, carried, value, &head)
+                kept = self.keep_result(plain, request, carried, value, head)
             if kept and (self.success.receivers or self.postrun.receivers):
                 # Receivers are the application's: should one of them end this process, the result is there.
                 self.port.send(FQ_STORE, 0, 2, self.resp.data, self.resp.size)
                 kept = False
             if self.success.receivers:
-                self.success.send(sender=plain.task, result=value, runtime=(monotonic_ns() - self.began_ns) * 1e-9)
+                self.success.send(sender=plain.task, result=value, runtime=self.runtime_s())
             if plain.log_success is not None:
-                plain.log_success(request, value, (monotonic_ns() - self.began_ns) * 1e-9)
+                plain.log_success(request, value, self.runtime_s())
         except Exception:
-            self.on_error(plain, request, args, kwargs, late, 1)
-            return 1
-        self.end_task(plain, request, args, kwargs, value)
-        self.end_frame(late, kept)
-        return 1
+            self.on_error(plain, request, carried.args, carried.kwargs, late, AFTERWARDS)
+            return 0
+        self.end_task(plain, request, carried, value)
+        return self.end_frame(late, kept)
 
-    cdef int hand_over(self, PlainTask plain, request, list args, dict kwargs, bint late, int stage) except -1:
+    cdef inline double runtime_s(self) noexcept:
+        return (monotonic_ns() - self.began_ns) * 1e-9
+
+    cdef int hand_over(self, PlainTask plain, request, Carried carried, bint late) except -1:
         cdef fq_exc old
-        cdef tuple facts = (plain, request, args, kwargs, late, stage)
+        cdef tuple facts = (plain, request, carried.args, carried.kwargs, late, IN_TASK)
         cdef PyObject* done
         fq_begin_handling(&old)
         # Not in a `try`: Cython's own saving and restoring would undo the end of the handling.
@@ -361,11 +382,11 @@ cdef class Runner:
         Py_DECREF(done)
         return 0
 
-    cdef int end_task(self, PlainTask plain, request, list args, dict kwargs, value) except -1:
+    cdef int end_task(self, PlainTask plain, request, Carried carried, value) except -1:
         try:
             if self.postrun.receivers:
-                self.postrun.send(sender=plain.task, task_id=request.id, task=plain.task, args=args, kwargs=kwargs,
-                                  retval=value, state="SUCCESS")
+                self.postrun.send(sender=plain.task, task_id=carried.id, task=plain.task, args=carried.args,
+                                  kwargs=carried.kwargs, retval=value, state="SUCCESS")
         finally:
             self.pop(plain)
         return 0
