@@ -402,7 +402,7 @@ cdef class Runner:
         if kept:
             self.port.send(FQ_OUTCOME, ACK, 2, self.resp.data, self.resp.size)
         elif late:
-            self.port.send(FQ_OUTCOME, ACK, 0, NULL, 0)
+            self.port.send(FQ_OUTCOME, ACK, 0, b"", 0)
         self.port.leave()
         self.port.tell()
         self.forget_size()
@@ -493,7 +493,8 @@ cdef class Runner:
             return put(&self.json, b"false", 5)
         if kind is int:
             whole = PyLong_AsLongLongAndOverflow(value, &overflow)
-            if not overflow:
+            # The least of them has no positive counterpart to take digits from.
+            if not overflow and whole > -0x7fffffffffffffff:
                 return put(&self.json, number, digits(number, whole))
         elif kind is float:
             return self.put_float(PyFloat_AS_DOUBLE(value))
