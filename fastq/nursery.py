@@ -25,6 +25,7 @@ from fastq.compat.celery.program import CeleryProgram
 from fastq.errors import FastqError, ProcessLost
 from fastq.ipc.link import Link
 from fastq.ipc.messages import Exited, Failed, Fork, Forked, Notify, Ready, Start, Stop, ToNursery
+from fastq.program import Program
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +40,7 @@ class Nursery:
 
     def __init__(self, link: Link[ToNursery]) -> None:
         self.link = link
-        self.program = CeleryProgram()
+        self.program: Program = CeleryProgram()
         self.children: dict[int, int] = {}  # pid -> slot
         self.segment: Segment | None = None
         self.start: Start | None = None
@@ -50,6 +51,8 @@ class Nursery:
     def begin(self, start: Start) -> bool:
         """Load the application; False, with the engine told why, if that is impossible."""
         self.start = start
+        # Inherited by children, not by programs that tasks start.
+        os.set_inheritable(start.eventfd, False)
         try:
             self.program.load(start.options)
             info = self.program.describe()

@@ -170,6 +170,9 @@ class Program(Protocol):
 
     def describe(self) -> ProgramInfo: ...
 
+    def before_fork(self) -> None:
+        """Close what processes must not share, and import what every child needs."""
+
     def child_init(self, port: Door, *, number: int) -> None:
         """Make this freshly forked process the child `number` (from 1)."""
 
