@@ -5,6 +5,7 @@ each part below is one idea, in the order in which a message meets them.
 """
 include "_core/layout.pxi"
 include "_core/wake.pxi"
+include "_core/segment.pxi"
 include "_core/ring.pxi"
 include "_core/envelope.pxi"
 include "_core/buffer.pxi"

@@ -31,7 +31,7 @@ cdef inline size_t digits(char* out, int64_t value) noexcept nogil:
     # Decimal text; returns its length. `out` has room for 20.
     cdef char back[20]
     cdef size_t n = 0, i
-    cdef uint64_t rest = <uint64_t>(-value if value < 0 else value)
+    cdef uint64_t rest = 0 - <uint64_t>value if value < 0 else <uint64_t>value
     while rest or n == 0:
         back[n] = 48 + rest % 10
         rest //= 10

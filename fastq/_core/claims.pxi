@@ -13,10 +13,12 @@ cdef class _Claims:
     cdef list keys, claims, indexes
     cdef dict sides                            # by entry: path of the side file that holds its payload
     cdef uint64_t next_n
+    cdef public list missing                   # side files that were gone when they were to be read
 
     def __cinit__(self, Segment segment not None, *_rest):
         self.segment, self.header = segment, segment.header
         self.keys, self.claims, self.indexes, self.partial, self.sides = [], [], [], [], {}
+        self.missing = []
         self.free_entry = self.free_batch = self.complete = NONE
         self.next_n = 1
 
@@ -26,24 +28,13 @@ cdef class _Claims:
             free(self.entries[i].frame)
         for i in range(self.batch_room):
             free(self.batches[i].entries)
-            free(self.batches[i].states)
         free(self.entries)
         free(self.batches)
 
     cdef uint32_t new_entry(self, uint32_t batch, uint32_t position) except? NONE:
-        cdef uint32_t index, room
-        cdef Entry* grown
+        cdef uint32_t index
         if self.free_entry == NONE:
-            room = self.entry_room * 2 if self.entry_room else 1024
-            grown = <Entry*>realloc(self.entries, room * sizeof(Entry))
-            if grown == NULL:
-                raise MemoryError()
-            self.entries = grown
-            memset(&grown[self.entry_room], 0, (room - self.entry_room) * sizeof(Entry))
-            for index in range(room, self.entry_room, -1):
-                grown[index - 1].state, grown[index - 1].next = UNUSED, self.free_entry
-                self.free_entry = index - 1
-            self.entry_room = room
+            self.more_entries()
         index = self.free_entry
         self.free_entry = self.entries[index].next
         memset(&self.entries[index], 0, sizeof(Entry))
@@ -51,6 +42,20 @@ cdef class _Claims:
         self.entries[index].child = NONE
         self.used_entries += 1
         return index
+
+    cdef int more_entries(self) except -1:
+        # Pointers to entries are good until here.
+        cdef uint32_t index, room = self.entry_room * 2 if self.entry_room else 1024
+        cdef Entry* grown = <Entry*>realloc(self.entries, room * sizeof(Entry))
+        if grown == NULL:
+            raise MemoryError()
+        self.entries = grown
+        memset(&grown[self.entry_room], 0, (room - self.entry_room) * sizeof(Entry))
+        for index in range(room, self.entry_room, -1):
+            grown[index - 1].state, grown[index - 1].next = UNUSED, self.free_entry
+            self.free_entry = index - 1
+        self.entry_room = room
+        return 0
 
     cdef void free_entry_at(self, uint32_t index) noexcept:
         cdef Entry* entry = &self.entries[index]
@@ -64,20 +69,32 @@ cdef class _Claims:
 
     cdef void drop_side(self, uint32_t index) noexcept:
         self.entries[index].side = False
-        path = self.sides.pop(index, None)
+        remove_file(self.sides.pop(index))
+
+    cdef bytes read_side(self, bytes path):
+        # Somebody may have cleaned up where segments lie. Then what was in the file is lost; the worker is not.
         try:
-            _os.unlink(path)
+            with open(_os.fsdecode(path), "rb") as file:
+                return file.read()
         except OSError:
-            pass        # somebody cleans /dev/shm; there is nothing to do about it
+            self.missing.append(path)
+            return b""
 
     cdef Entry* entry(self, uint32_t index) except NULL:
         if index >= self.entry_room or self.entries[index].state == UNUSED:
             raise IndexError(f"the ledger holds no entry {index}")
         return &self.entries[index]
 
-    def adopt(self):
-        """An entry with nothing to acknowledge, in the caller's hands: for a verdict on what has been acknowledged."""
-        return self.new_entry(NONE, 0)
+    cdef Entry* held_entry(self, uint32_t index) except NULL:
+        cdef Entry* entry = self.entry(index)
+        if entry.state != HELD:
+            raise ValueError(f"entry {index} is not in the caller's hands")
+        return entry
+
+    cdef Batch* batch(self, uint32_t index) except NULL:
+        if index >= self.batch_room or not self.batches[index].used:
+            raise IndexError(f"the ledger has no batch {index}")
+        return &self.batches[index]
 
     def add_key(self, bytes queue_key not None, bytes claim_prefix not None, bytes index_key not None):
         """Make a queue's list known: its key, the claim lists' common prefix, their index. Returns its number."""
@@ -88,39 +105,42 @@ cdef class _Claims:
 
     def open_batch(self, uint32_t key, uint32_t room):
         """Expect a claim of up to `room` messages. Returns (batch, the claim list's number)."""
-        cdef uint32_t index, more
+        cdef uint32_t index
         cdef Batch* batch
-        cdef Batch* grown
         if key >= <uint32_t>len(self.keys):
             raise IndexError(f"no queue key {key}")
         if self.free_batch == NONE:
-            more = self.batch_room * 2 if self.batch_room else 64
-            grown = <Batch*>realloc(self.batches, more * sizeof(Batch))
-            if grown == NULL:
-                raise MemoryError()
-            self.batches = grown
-            memset(&grown[self.batch_room], 0, (more - self.batch_room) * sizeof(Batch))
-            for index in range(more, self.batch_room, -1):
-                grown[index - 1].next = self.free_batch
-                self.free_batch = index - 1
-            self.batch_room = more
+            self.more_batches()
         index = self.free_batch
         batch = &self.batches[index]
-        self.free_batch = batch.next
-        memset(batch, 0, sizeof(Batch))
-        batch.entries = <uint32_t*>malloc(room * sizeof(uint32_t))
-        batch.states = <uint8_t*>malloc(room)
-        if batch.entries == NULL or batch.states == NULL:
+        # The positions' entries, and behind them their states: one block, freed with the batch.
+        batch.entries = <uint32_t*>malloc(<size_t>room * (sizeof(uint32_t) + sizeof(uint8_t)) + 1)
+        if batch.entries == NULL:
             raise MemoryError()
+        batch.states = <uint8_t*>&batch.entries[room]
+        self.free_batch = batch.next
         batch.n, batch.key, batch.room, batch.used = self.next_n, key, room, True
         self.next_n += 1
         return index, batch.n
 
+    cdef int more_batches(self) except -1:
+        cdef uint32_t index, room = self.batch_room * 2 if self.batch_room else 64
+        cdef Batch* grown = <Batch*>realloc(self.batches, room * sizeof(Batch))
+        if grown == NULL:
+            raise MemoryError()
+        self.batches = grown
+        memset(&grown[self.batch_room], 0, (room - self.batch_room) * sizeof(Batch))
+        for index in range(room, self.batch_room, -1):
+            grown[index - 1].next = self.free_batch
+            self.free_batch = index - 1
+        self.batch_room = room
+        return 0
+
     def close_batch(self, uint32_t index):
-        """The claim's reply is complete. Returns how many messages it brought; an empty batch is dropped."""
-        cdef Batch* batch = &self.batches[index]
+        """The claim's replies are complete. Returns how many messages they brought; an empty batch is dropped."""
+        cdef Batch* batch = self.batch(index)
         cdef uint32_t size = batch.size
-        batch.closed = True
+        batch.closed, batch.room = True, size
         if size == 0:
             self.drop_batch(index)
         elif batch.remaining == 0 and not batch.listed:
@@ -130,7 +150,6 @@ cdef class _Claims:
     cdef void drop_batch(self, uint32_t index) noexcept:
         cdef Batch* batch = &self.batches[index]
         free(batch.entries)
-        free(batch.states)
         memset(batch, 0, sizeof(Batch))
         batch.next = self.free_batch
         self.free_batch = index
@@ -142,7 +161,7 @@ cdef class _Claims:
 
     def batch_size(self, uint32_t batch):
         """Messages of a batch that have been taken so far."""
-        return self.batches[batch].size
+        return self.batch(batch).size
 
     def batch_numbers(self):
         """(key number, claim list number) of every batch that is open or held."""
@@ -160,3 +179,10 @@ cdef class _Claims:
     def size(self):
         """Entries in use."""
         return self.used_entries
+
+
+cdef void remove_file(bytes path) noexcept:
+    try:
+        _os.unlink(path)
+    except OSError:
+        pass        # somebody else did

@@ -3,32 +3,39 @@
 cdef class _Collecting(_Intake):
     """The reading end of the result rings, and how the engine sleeps until there is something in them."""
     cdef readonly uint64_t started
+    cdef list rare                              # (entry, message) that children want requeued
+
+    def __cinit__(self, *_rest):
+        self.rare = []
 
     def collect(self):
         """Read what the children have started, finished and sent. Returns requeues, rare: (entry, message)."""
         cdef uint32_t i
-        cdef list rare = []
         for i in range(self.top):
             if self.hands[i].used:
-                self.collect_from(i, rare)
+                self.collect_from(&self.hands[i])
+        if not self.rare:
+            return []
+        rare, self.rare = self.rare, []
         return rare
 
-    cdef int collect_from(self, uint32_t child, list rare) except -1:
-        cdef Hand* hand = &self.hands[child]
+    cdef int collect_from(self, Hand* hand) except -1:
         cdef uint64_t done = load64(&hand.slot.done_count)          # before the results: see the rings' rule 4
-        cdef uint64_t started = load64(&hand.slot.gate) & ~FQ_RECALL
+        cdef uint64_t started = self.gate_of(hand)
         cdef uint64_t head = load64(&hand.slot.result_head)
         cdef uint64_t tail = hand.slot.result_tail
         cdef uint32_t index
+        hand.state = load32(&hand.slot.state)
         while hand.started < started:
             index = hand.entries[hand.started & (IN_FLIGHT - 1)]
-            if index != NONE and not self.entries[index].late:
-                self.settle_entry(index)
+            if index != NONE:
+                self.started += 1
+                if not self.entries[index].late:
+                    self.settle_entry(index)
             hand.started += 1
-            self.started += 1
         if tail != head:
             while tail != head:
-                tail += self.collect_result(hand, tail, rare)
+                tail += self.collect_result(hand, tail)
             store64(&hand.slot.result_tail, tail)
             wake_for_room(hand.slot)
         while hand.done < done:
@@ -36,66 +43,63 @@ cdef class _Collecting(_Intake):
             hand.done += 1
         return 0
 
-    cdef uint32_t collect_result(self, Hand* hand, uint64_t tail, list rare) except 0:
+    cdef uint32_t collect_result(self, Hand* hand, uint64_t tail) except 0:
+        # One frame at `tail`; returns its size.
         cdef fq_result* frame = <fq_result*>(hand.results + tail % self.header.result_bytes)
-        cdef uint32_t size = frame.size, index
+        cdef uint32_t size = frame.size
         cdef char* data = <char*>frame + sizeof(fq_result)
         cdef bytes side
         if frame.kind == FQ_PAD:
             return size
         if frame.flags & FQ_SIDE:
-            side = read_side(data[: frame.payload_len])
-            self.add_result(hand, frame, <char*>side, len(side), rare)
+            side = self.read_side(data[: frame.payload_len])
+            self.add_result(hand, frame, <char*>side, len(side))
+            remove_file(data[: frame.payload_len])
         else:
-            self.add_result(hand, frame, data, frame.payload_len, rare)
+            self.add_result(hand, frame, data, frame.payload_len)
         return size
 
-    cdef int add_result(self, Hand* hand, fq_result* frame, const char* data, size_t n, list rare) except -1:
+    cdef int add_result(self, Hand* hand, fq_result* frame, const char* data, size_t n) except -1:
+        # `frame` may be STORE, in the middle of a task, or OUTCOME, its end.
         cdef uint32_t index = NONE
         if frame.kind == FQ_OUTCOME:
             hand.answered = frame.number + 1
             index = hand.entries[frame.number & (IN_FLIGHT - 1)]
-            if frame.outcome == 3:
-                if index != NONE and not self.entries[index].settled:
-                    rare.append((index, data[:n]))
-                return 0
+            if index != NONE and self.entries[index].settled:
+                index = NONE        # acknowledged early: only the result counts
+            if frame.outcome == REQUEUE_OUTCOME:
+                if index != NONE and self.entries[index].batch != NONE:
+                    self.rare.append((index, data[:n]))
+                    return 0
+                n = 0               # what has been acknowledged cannot be requeued: it is over
         if n:
-            put(&self.results, data, n)
-            self.result_commands += frame.commands
-        if index != NONE and not self.entries[index].settled:
-            if n and self.separate_results:
-                self.deferred.append(index)
-            else:
-                self.settle_entry(index)
+            self.add_results(hand, frame.number, frame.commands, data, n)
+        if index != NONE:
+            self.settle_late(hand, frame.number, index)
         return 0
 
     def sleep(self, bint only_hungry):
         """The engine is about to wait. True: there is something to collect already, don't.
 
-        `only_hungry`: children are to wake it only when they run out of tasks or of room for results.
+        `only_hungry`: children are to wake it only when they come or go, or run out of tasks or of room for results.
         """
         cdef uint32_t i
-        cdef Hand* hand
-        swap32(&self.header.engine_wait, FQ_WAKE_HUNGRY if only_hungry else FQ_WAKE_ANY)
+        announce32(&self.header.engine_wait, FQ_WAKE_HUNGRY if only_hungry else FQ_WAKE_ANY)
+        # The second look: whatever a child would have woken the engine for, had it come a moment later.
         for i in range(self.top):
-            hand = &self.hands[i]
-            if not hand.used:
-                continue
-            if only_hungry:
-                if self.first != NONE and load64(&hand.slot.done_count) == hand.count and hand.done != hand.count:
-                    return True
-            elif (load64(&hand.slot.result_head) != hand.slot.result_tail
-                  or load64(&hand.slot.done_count) != hand.done
-                  or (load64(&hand.slot.gate) & ~FQ_RECALL) != hand.started):
+            if self.hands[i].used and self.has_news(&self.hands[i], only_hungry):
                 return True
         return False
+
+    cdef bint has_news(self, Hand* hand, bint only_hungry) noexcept nogil:
+        cdef uint64_t head = load64(&hand.slot.result_head), done = load64(&hand.slot.done_count)
+        if load32(&hand.slot.state) != hand.state or load32(&hand.slot.result_wait):
+            return True
+        if only_hungry:
+            return (head - hand.slot.result_tail > self.header.result_bytes // 2
+                    or (done != hand.done and done + self.voids(hand, done) == hand.count))
+        return head != hand.slot.result_tail or done != hand.done or self.gate_of(hand) != hand.started
 
     def awake(self):
         """The engine is not waiting any more: children need not wake it."""
         store32(&self.header.engine_wait, FQ_AWAKE)
-
-cdef bytes read_side(bytes path):
-    with open(_os.fsdecode(path), "rb") as file:
-        data = file.read()
-    _os.unlink(_os.fsdecode(path))
-    return data

@@ -33,8 +33,24 @@ cdef class _Dealing(_Waiting):
         self.pending -= 1
         return index
 
-    cdef int choose(self) noexcept:
-        # The child with the least before it, among those that may take one more.
+    cdef inline uint32_t pad_before(self, Hand* hand, uint32_t size) noexcept nogil:
+        # A frame never wraps.
+        cdef uint32_t left = self.header.task_bytes - hand.place
+        return left if size > left else 0
+
+    cdef inline bint may_take(self, Hand* hand, uint64_t load, uint32_t size) noexcept nogil:
+        # `load`: what it has before it. Depth 0: one frame, if it has nothing. No frame may overtake the confirmed.
+        if hand.depth == 0 and load != 0:
+            return False
+        if hand.depth != 0 and hand.count - hand.started - self.voids(hand, hand.started) >= hand.depth:
+            return False
+        return (not hand.leaving
+                and hand.count - hand.freed < IN_FLIGHT
+                and hand.head + self.pad_before(hand, size) + size - hand.freed_at <= self.header.task_bytes
+                and load32(&hand.slot.state) == FQ_READY)
+
+    cdef int choose(self, uint32_t size) noexcept:
+        # The child with the least before it, among those that may take a frame of this size now; -1: none.
         cdef uint32_t i
         cdef int best = -1
         cdef uint64_t least = 0, load
@@ -43,45 +59,45 @@ cdef class _Dealing(_Waiting):
             hand = &self.hands[i]
             if not hand.used:
                 continue
-            load = hand.count - hand.done
-            if hand.count - hand.started >= hand.depth and (hand.depth or load):
-                continue
-            if best < 0 or load < least:
-                if load32(&hand.slot.state) == FQ_READY and hand.count - hand.freed < IN_FLIGHT:
-                    best, least = i, load
+            load = hand.count - hand.done - self.voids(hand, hand.done)
+            if (best < 0 or load < least) and self.may_take(hand, load, size):
+                best, least = i, load
         return best
 
     cdef bint deal_one(self, uint32_t index, fq_frame* frame, const char* payload) noexcept:
-        cdef int child = self.choose()
-        return child >= 0 and self.write_frame(child, index, frame, payload)
-
-    cdef bint write_frame(self, uint32_t child, uint32_t index, fq_frame* frame, const char* payload) noexcept:
-        # False: no room. `payload` NULL: it lies behind the header already.
-        cdef Hand* hand = &self.hands[child]
-        cdef uint32_t cap = self.header.task_bytes
-        cdef uint32_t place = <uint32_t>(hand.head % cap)
-        cdef uint32_t pad = cap - place if place + frame.size > cap else 0
-        cdef fq_frame* there
-        cdef Entry* entry = &self.entries[index]
-        if hand.head + pad + frame.size - hand.freed_at > cap:
+        # False: nobody may take it. `payload` NULL: it lies behind the header already.
+        cdef int child = self.choose(frame.size)
+        if child < 0:
             return False
+        self.write_frame(child, index, frame, payload)
+        return True
+
+    cdef void write_frame(self, uint32_t child, uint32_t index, fq_frame* frame, const char* payload) noexcept:
+        # The child sees nothing of it before `publish`.
+        cdef Hand* hand = &self.hands[child]
+        cdef uint32_t pad = self.pad_before(hand, frame.size)
+        cdef Entry* entry = &self.entries[index]
+        cdef fq_frame* there = <fq_frame*>(hand.tasks + hand.place)
         if pad:
-            there = <fq_frame*>(hand.tasks + place)
             there.size, there.kind = pad, FQ_PAD
             hand.head += pad
-            place = 0
+            hand.place = 0
+            there = <fq_frame*>hand.tasks
         if payload == NULL:
-            memcpy(hand.tasks + place, frame, frame.size)
+            memcpy(there, frame, frame.size)
         else:
-            memcpy(hand.tasks + place, frame, sizeof(fq_frame))
-            memcpy(hand.tasks + place + sizeof(fq_frame), payload, frame.payload_len)
+            memcpy(there, frame, sizeof(fq_frame))
+            memcpy(<char*>there + sizeof(fq_frame), payload, frame.payload_len)
+        there.number = <uint32_t>hand.count
         hand.entries[hand.count & (IN_FLIGHT - 1)] = index
         hand.places[hand.count & (IN_FLIGHT - 1)] = hand.head
         entry.state, entry.child, entry.number = DEALT, child, hand.count
         hand.head += frame.size
+        hand.place += frame.size
+        if hand.place == self.header.task_bytes:
+            hand.place = 0
         hand.count += 1
         hand.wake = True
-        return True
 
     def deal(self):
         """Give pending entries to children that may take more, and wake who got some. Returns how many are left."""
@@ -112,15 +128,19 @@ cdef class _Dealing(_Waiting):
 
     def recall(self, uint32_t child):
         """Take back what a child has not started; it is pending again, first in line. Returns how many."""
-        cdef Hand* hand = &self.hands[child]
+        cdef Hand* hand = self.hand(child)
         cdef uint64_t started
+        if not hand.used:
+            return 0
         self.publish()
         started = or64(&hand.slot.gate, FQ_RECALL) & ~FQ_RECALL
-        n = self.take_back(hand, started)
-        and64(&hand.slot.gate, ~FQ_RECALL)
-        return n
+        try:
+            return self.take_back(hand, started)
+        finally:
+            and64(&hand.slot.gate, ~FQ_RECALL)
 
     cdef uint32_t take_back(self, Hand* hand, uint64_t started) except? NONE:
+        # The child starts nothing meanwhile. From the last to the first, so that they are in line as they were.
         cdef uint64_t number = hand.count
         cdef fq_frame* frame
         cdef uint32_t index, n = 0
@@ -128,9 +148,9 @@ cdef class _Dealing(_Waiting):
         while number > started:
             number -= 1
             index = hand.entries[number & (IN_FLIGHT - 1)]
-            frame = <fq_frame*>(hand.tasks + hand.places[number & (IN_FLIGHT - 1)] % self.header.task_bytes)
-            if index == NONE or frame.kind == FQ_VOID:
-                continue
+            frame = self.frame_at(hand, number)
+            if index == NONE:
+                continue        # it is void already
             kept = <char*>malloc(frame.size)
             if kept == NULL:
                 raise MemoryError()
@@ -140,6 +160,7 @@ cdef class _Dealing(_Waiting):
             self.entries[index].frame, self.entries[index].child = kept, NONE
             self.queue_first(index)
             n += 1
+        hand.void_from, hand.void_to = started, hand.count
         self.recalled += n
         return n
 
@@ -147,18 +168,33 @@ cdef class _Dealing(_Waiting):
         """Up to `limit` entries that no child has, pending ones first, then waiting ones, in the caller's hands:
         (entry, key number, claim list number, position). Verdicts stay. Recall the children first."""
         cdef list out = []
-        cdef uint32_t index, n
+        cdef uint32_t index, n, kept_first = NONE, kept_last = NONE
         for n in range(self.pending):
             if <uint32_t>len(out) >= limit:
                 break
             index = self.unqueue()
-            if (<fq_frame*>self.entries[index].frame).kind == FQ_VERDICT:
-                self.queue_last(index)
+            if self.entries[index].batch == NONE or (<fq_frame*>self.entries[index].frame).kind == FQ_VERDICT:
+                self.entries[index].next = NONE
+                if kept_first == NONE:
+                    kept_first = index
+                else:
+                    self.entries[kept_last].next = index
+                kept_last = index
+                self.pending += 1
                 continue
-            free(self.entries[index].frame)
-            self.entries[index].frame = NULL
-            self.entries[index].state = HELD
+            self.hold_again(index)
             out.append(index)
+        if kept_first != NONE:
+            # Back to where they were: before whatever is left.
+            self.entries[kept_last].next = self.first
+            if self.first == NONE:
+                self.last = kept_last
+            self.first = kept_first
         while self.heap_size and <uint32_t>len(out) < limit:
             out.append(self.pop_due())
         return [(i, *self.where(i)) for i in out]
+
+    cdef void hold_again(self, uint32_t index) noexcept:
+        free(self.entries[index].frame)
+        self.entries[index].frame = NULL
+        self.entries[index].state = HELD

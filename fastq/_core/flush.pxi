@@ -4,7 +4,8 @@ cdef class _Flushing(_Settling):
     """Flushes, and what their confirmation sets free."""
     cdef Buffer results, out
     cdef uint32_t result_commands
-    cdef list deferred, sent_deferred
+    cdef uint64_t results_sent, results_confirmed      # flushes of results
+    cdef list deferred, sent_deferred          # entries whose end waits for such a flush: the next, one on its way
     cdef public bint separate_results          # results go to another server than the acknowledgements
 
     def __cinit__(self, *_rest):
@@ -13,6 +14,23 @@ cdef class _Flushing(_Settling):
     def __dealloc__(self):
         free(self.results.data)
         free(self.out.data)
+
+    cdef int add_results(self, Hand* hand, uint64_t number, uint32_t commands, const char* data, size_t n) except -1:
+        # What a frame has for the result store. Its acknowledgement has to wait if the store is another server.
+        put(&self.results, data, n)
+        self.result_commands += commands
+        hand.stored, hand.stored_in = number + 1, self.results_sent + 1
+        return 0
+
+    cdef int settle_late(self, Hand* hand, uint64_t number, uint32_t index) except -1:
+        # A child has reported the end of a frame: settled when everything the frame has stored is really stored.
+        if not self.separate_results or hand.stored != number + 1 or hand.stored_in <= self.results_confirmed:
+            self.settle_entry(index)
+        elif hand.stored_in > self.results_sent:
+            self.deferred.append(index)
+        else:
+            self.sent_deferred.append(index)
+        return 0
 
     cdef int tell_entry(self, Batch* batch, uint32_t position) except -1:
         cdef uint32_t index = batch.entries[position]
@@ -59,8 +77,8 @@ cdef class _Flushing(_Settling):
         for item in self.partial:
             index, n = item
             batch = &self.batches[index]
-            if not batch.used or batch.n != n or batch.remaining == 0 or batch.dirty == 0:
-                continue
+            if not batch.used or batch.n != n or batch.dirty == 0:
+                continue        # it has been told whole; the index may belong to another claim by now
             if batch.dirty_since > before:
                 kept.append(item)
                 continue
@@ -72,10 +90,6 @@ cdef class _Flushing(_Settling):
         self.partial = kept
         return 0
 
-    def oldest_dirty_ns(self):
-        """Since when (monotonic nanoseconds) a partly settled batch has been waiting to be told; 0: none."""
-        return self.batches[self.partial[0][0]].dirty_since if self.partial else 0
-
     def flush(self, bytes stamp not None, uint64_t linger_ns=0):
         """One transaction that tells the broker everything settled: results first, then acknowledgements, then `stamp`
         (a ready RESP command, by which its application can be recognised). Returns (bytes, replies to expect before
@@ -85,8 +99,9 @@ cdef class _Flushing(_Settling):
         applied; one flush at a time.
         """
         cdef uint32_t commands
+        cdef uint64_t now = monotonic_ns()
         self.tell_complete()
-        self.tell_partial(monotonic_ns() - linger_ns)
+        self.tell_partial(now - linger_ns if now > linger_ns else 0)
         self.mark_told()
         if self.acks.size == 0 and (self.separate_results or self.results.size == 0):
             self.confirm()
@@ -109,6 +124,7 @@ cdef class _Flushing(_Settling):
         """As `flush`, for results that go to another server: (bytes, replies to expect). `confirm_results` follows."""
         if self.results.size == 0:
             return None
+        self.results_sent += 1
         data, commands = self.results.data[: self.results.size], self.result_commands
         self.results.size = self.result_commands = 0
         shrink(&self.results)
@@ -118,20 +134,27 @@ cdef class _Flushing(_Settling):
     def confirm_results(self):
         """The result store has what was flushed: late acknowledgements that waited for it may go."""
         cdef uint32_t index
+        self.results_confirmed = self.results_sent
         for index in self.sent_deferred:
             self.settle_entry(index)
         self.sent_deferred = []
 
     cdef void mark_told(self) noexcept:
+        # How far each ring has been told without a gap: when this flush is confirmed, so far it may be written again.
         cdef uint32_t i
+        cdef uint64_t told
         cdef Hand* hand
         for i in range(self.top):
             hand = &self.hands[i]
             if hand.entries == NULL:
                 continue
-            while hand.told < hand.done and hand.entries[hand.told & (IN_FLIGHT - 1)] == NONE:
-                hand.told += 1
-            hand.told_at = hand.head if hand.told == hand.count else hand.places[hand.told & (IN_FLIGHT - 1)]
+            told = hand.told
+            while told < hand.done and hand.entries[told & (IN_FLIGHT - 1)] == NONE:
+                told += 1
+            if told != hand.told:
+                # The end of the last frame, not the beginning of the next: the child has not passed over a pad between.
+                hand.told_at = hand.places[(told - 1) & (IN_FLIGHT - 1)] + self.frame_at(hand, told - 1).size
+                hand.told = told
 
     def confirm(self):
         """The broker has applied the last flush: the children's rings have room again."""

@@ -23,11 +23,11 @@ cdef class _Intake(_Dealing):
 
     cdef int take(self, uint32_t index, const char* data, size_t n) except -1:
         # A claimed message, in claim order. Plain ones go straight into a ring if there is room.
-        cdef Batch* batch = &self.batches[index]
+        cdef Batch* batch = self.batch(index)
         cdef uint32_t entry, task
         cdef Plain plain
         if batch.size >= batch.room:
-            raise ValueError("a claim brought more than was asked for")
+            raise ValueError("a claim brought more than was asked for, or after its end")
         entry = self.new_entry(index, batch.size)
         batch.entries[batch.size], batch.states[batch.size] = entry, KEPT
         batch.size += 1
@@ -88,14 +88,16 @@ cdef class _Intake(_Dealing):
               double expires=0.0, double soft_s=0.0, double hard_s=0.0, bint first=False):
         """Queue a held entry for the children, as a frame with this payload. A payload over a quarter of the ring's
         size must be a side file's path (flag SIDE)."""
-        cdef Entry* entry = self.entry(index)
-        cdef uint32_t n = len(payload)
-        cdef uint32_t size = _align8(sizeof(fq_frame) + n)
+        cdef Entry* entry = self.held_entry(index)
+        cdef size_t n = len(payload)
+        cdef uint32_t size
         cdef fq_frame* frame
-        if entry.state != HELD:
-            raise ValueError(f"entry {index} is not in the caller's hands")
-        if size > self.header.task_bytes // 2:
+        # Whatever lies in a ring of twice a frame's size, the frame fits in as soon as that is confirmed.
+        if sizeof(fq_frame) + n + 8 > self.header.task_bytes // 2:
             raise ValueError(f"a payload of {n} bytes is too large for a ring of {self.header.task_bytes}")
+        if kind != FQ_TASK and kind != FQ_VERDICT:
+            raise ValueError(f"kind {kind} is neither TASK nor VERDICT")
+        size = _align8(<uint32_t>(sizeof(fq_frame) + n))
         frame = <fq_frame*>malloc(size)
         if frame == NULL:
             raise MemoryError()
@@ -118,6 +120,3 @@ cdef class _Intake(_Dealing):
             self.queue_first(index)
         else:
             self.queue_last(index)
-
-    def is_late(self, uint32_t task):
-        return bool(self.late[task])

@@ -11,7 +11,7 @@
 # The file outlives its processes on purpose. Whoever restores a dead worker's claims reads from it which
 # tasks had been started, so that early acknowledged ones are not run twice.
 
-from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memchr, memcmp, memcpy, memmove, memset
 
 import os as _os
@@ -75,7 +75,8 @@ cdef extern from *:
         double expires;                    /* unix time; 0: never */
         double soft_s, hard_s;             /* time limits in seconds; 0: none */
         uint32_t id_at, id_len, body_at, body_len;   /* spans of a plain envelope, from the payload's first byte */
-        uint32_t payload_len, reserved;
+        uint32_t payload_len;
+        uint32_t number;                   /* of the frame in this ring, its lowest 32 bits */
     } fq_frame;
 
     typedef struct {
@@ -112,7 +113,7 @@ cdef extern from *:
         uint64_t claim_n
         double expires
         double soft_s, hard_s
-        uint32_t id_at, id_len, body_at, body_len, payload_len
+        uint32_t id_at, id_len, body_at, body_len, payload_len, number
     ctypedef struct fq_result:
         uint32_t size
         uint16_t kind, flags
@@ -131,6 +132,9 @@ cdef extern from *:
 ACK = 1
 REJECT = 2
 REQUEUE = 3
+
+cdef enum:
+    REQUEUE_OUTCOME = 3
 
 #: Kinds of task frames.
 TASK = FQ_TASK
@@ -156,145 +160,3 @@ cdef bint FAST = _os.environ.get("FASTQ_FAST", "1") != "0"
 
 cdef inline uint32_t _align8(uint32_t n) noexcept nogil:
     return (n + 7) & ~<uint32_t>7
-
-
-cdef class Segment:
-    """The mapped segment. `buffer` is a writable, shared mapping that this object keeps alive.
-
-    Made once by the engine (`create`), found by the others (`attach`), which raises ValueError for a file
-    that is no segment, is of another version, or is shorter than it says.
-    """
-    cdef unsigned char[::1] _view
-    cdef char* base
-    cdef fq_header* header
-    cdef size_t slot_bytes
-
-    def __init__(self, buffer):
-        self._view = buffer
-        self.base = <char*>&self._view[0]
-        self.header = <fq_header*>self.base
-
-    @staticmethod
-    def size_of(uint32_t slots, uint32_t task_bytes, uint32_t result_bytes):
-        """Bytes that a segment of this shape takes."""
-        return FQ_PAGE + slots * <size_t>(FQ_PAGE + task_bytes + result_bytes)
-
-    @classmethod
-    def create(cls, buffer, *, uint32_t slots, uint32_t task_bytes, uint32_t result_bytes, bytes worker):
-        """Lay out a fresh, zeroed buffer. Ring sizes are multiples of 4096 bytes."""
-        cdef Segment self = cls(buffer)
-        if task_bytes % FQ_PAGE or result_bytes % FQ_PAGE or not task_bytes or not result_bytes:
-            raise ValueError(f"ring sizes must be multiples of {FQ_PAGE} bytes: {task_bytes}, {result_bytes}")
-        if len(worker) >= sizeof(self.header.worker):
-            raise ValueError(f"worker id is longer than {sizeof(self.header.worker) - 1} bytes: {worker!r}")
-        if <size_t>self._view.shape[0] < cls.size_of(slots, task_bytes, result_bytes):
-            raise ValueError("buffer is smaller than the segment")
-        self.header.version = FQ_VERSION
-        self.header.slots = slots
-        self.header.task_bytes = task_bytes
-        self.header.result_bytes = result_bytes
-        memcpy(self.header.worker, <char*>worker, len(worker))
-        self.slot_bytes = FQ_PAGE + task_bytes + result_bytes
-        self.header.magic = FQ_MAGIC
-        return self
-
-    @classmethod
-    def attach(cls, buffer):
-        """Read the layout of a segment that somebody else made."""
-        cdef Segment self = cls(buffer)
-        cdef size_t there = <size_t>self._view.shape[0]
-        if there < FQ_PAGE or self.header.magic != FQ_MAGIC:
-            raise ValueError("not a fastq segment")
-        if self.header.version != FQ_VERSION:
-            raise ValueError(f"segment of version {self.header.version}, this is version {FQ_VERSION}")
-        if there < cls.size_of(self.header.slots, self.header.task_bytes, self.header.result_bytes):
-            raise ValueError("segment file is truncated")
-        self.slot_bytes = FQ_PAGE + self.header.task_bytes + self.header.result_bytes
-        return self
-
-    cdef fq_slot* slot(self, uint32_t index) except NULL:
-        if index >= self.header.slots:
-            raise IndexError(f"slot {index} of {self.header.slots}")
-        return <fq_slot*>(self.base + FQ_PAGE + index * self.slot_bytes)
-
-    cdef inline char* tasks(self, fq_slot* slot) noexcept nogil:
-        return <char*>slot + FQ_PAGE
-
-    cdef inline char* results(self, fq_slot* slot) noexcept nogil:
-        return <char*>slot + FQ_PAGE + self.header.task_bytes
-
-    @property
-    def slots(self):
-        return self.header.slots
-
-    @property
-    def task_bytes(self):
-        return self.header.task_bytes
-
-    @property
-    def result_bytes(self):
-        return self.header.result_bytes
-
-    @property
-    def worker(self):
-        return bytes(self.header.worker)
-
-    @property
-    def engine_pid(self):
-        return self.header.engine_pid
-
-    @engine_pid.setter
-    def engine_pid(self, uint32_t pid):
-        self.header.engine_pid = pid
-
-    def slot_place(self, uint32_t index):
-        """(offset, bytes) of a slot in the file."""
-        return FQ_PAGE + index * self.slot_bytes, self.slot_bytes
-
-    def clear_slot(self, uint32_t index):
-        """Make a slot free for a new child. The engine's; nobody may be using it."""
-        memset(self.slot(index), 0, sizeof(fq_slot))
-
-    def state(self, uint32_t index):
-        return load32(&self.slot(index).state)
-
-    def pid(self, uint32_t index):
-        return load32(&self.slot(index).pid)
-
-    def peek(self, uint32_t index):
-        """What a slot's counters say now, as a dict of named numbers."""
-        cdef fq_slot* slot = self.slot(index)
-        return {
-            "state": load32(&slot.state),
-            "pid": load32(&slot.pid),
-            "written": load64(&slot.task_count),
-            "started": load64(&slot.gate) & ~FQ_RECALL,
-            "done": load64(&slot.done_count),
-            "acked": load64(&slot.acked_count),
-            "started_ns": load64(&slot.started_ns),
-            "executed": load64(&slot.executed),
-            "busy_ns": load64(&slot.busy_ns),
-        }
-
-    def started_unconfirmed(self):
-        """Claim positions of early acknowledged tasks that were started, and whose settlement may not have
-        reached the broker: a list of (claim key index, batch number, position). For whoever restores."""
-        cdef list found = []
-        cdef fq_slot* slot
-        cdef fq_frame* frame
-        cdef uint64_t at, number, started, head
-        cdef uint32_t index
-        for index in range(self.header.slots):
-            slot = self.slot(index)
-            at, number = slot.acked_head, slot.acked_count
-            started, head = slot.gate & ~FQ_RECALL, slot.task_head
-            while at < head:
-                frame = <fq_frame*>(self.tasks(slot) + at % self.header.task_bytes)
-                if frame.size < 8 or frame.size % 8 or frame.size > self.header.task_bytes:
-                    raise ValueError(f"slot {index}: a frame of {frame.size} bytes at {at}")
-                if frame.kind != FQ_PAD:
-                    if number < started and frame.kind == FQ_TASK and not frame.flags & FQ_LATE:
-                        found.append((frame.claim_key, frame.claim_n, frame.claim_pos))
-                    number += 1
-                at += frame.size
-        return found

@@ -36,6 +36,7 @@ include "deal.pxi"
 include "intake.pxi"
 include "collect.pxi"
 
+
 cdef class Ledger(_Collecting):
     """Every delivery that this worker holds, and the engine's end of the rings. One thread.
 
@@ -44,64 +45,71 @@ cdef class Ledger(_Collecting):
     """
 
     def open_child(self, uint32_t child):
-        """A slot is about to get a new child. It must be free: `reusable`."""
-        cdef Hand* hand = &self.hands[child]
+        """A slot is about to get a new child. Raises ValueError unless it is `reusable`."""
+        cdef Hand* hand = self.hand(child)
+        if hand.used or hand.freed != hand.count:
+            raise ValueError(f"slot {child} is still needed")
+        if hand.entries == NULL:
+            # By frame number: where the frame lies, and behind those, which entry it is. One block.
+            hand.places = <uint64_t*>malloc(IN_FLIGHT * (sizeof(uint64_t) + sizeof(uint32_t)))
+            if hand.places == NULL:
+                raise MemoryError()
+            hand.entries = <uint32_t*>&hand.places[IN_FLIGHT]
         self.segment.clear_slot(child)
         self.top = max(self.top, child + 1)
-        if hand.entries == NULL:
-            hand.entries = <uint32_t*>malloc(IN_FLIGHT * sizeof(uint32_t))
-            hand.places = <uint64_t*>malloc(IN_FLIGHT * sizeof(uint64_t))
-            if hand.entries == NULL or hand.places == NULL:
-                raise MemoryError()
         hand.slot = self.segment.slot(child)
         hand.tasks, hand.results = self.segment.tasks(hand.slot), self.segment.results(hand.slot)
-        hand.head = hand.count = hand.started = hand.done = hand.answered = 0
-        hand.told_at = hand.told = hand.freed_at = hand.freed = 0
-        hand.used, hand.wake, hand.depth = True, False, 1
-        hand.slot.state = FQ_BOOTING
+        hand.head = hand.count = hand.started = hand.done = hand.answered = hand.stored = hand.stored_in = 0
+        hand.told_at = hand.told = hand.freed_at = hand.freed = hand.void_from = hand.void_to = 0
+        hand.place, hand.depth = 0, 1
+        hand.used, hand.leaving, hand.wake = True, False, False
+        hand.slot.state = hand.state = FQ_BOOTING
 
     def dismiss(self, uint32_t child):
         """Ask a child to leave after its current task, and take back the rest. Returns how many came back."""
-        cdef Hand* hand = &self.hands[child]
+        cdef Hand* hand = self.hand(child)
+        if not hand.used:
+            return 0
+        hand.leaving = True
         n = self.recall(child)
         store32(&hand.slot.command, 1)
         swap32(&hand.slot.child_wait, 0)
         futex_wake(&hand.slot.child_wait)
-        wake_for_room(hand.slot)
         return n
 
     def bury(self, uint32_t child):
-        """A child is dead: take back what it had not started. Call `collect` first.
+        """A child is dead: what it has sent is collected, what it had not started is pending again.
 
         Returns None, or what ran when it died: (entry, kind, task, flags, payload, started_ns). The entry is in the
         caller's hands; for an early acknowledged task it is a fresh one with nothing to acknowledge.
         """
-        cdef Hand* hand = &self.hands[child]
-        cdef uint64_t started = load64(&hand.slot.gate) & ~FQ_RECALL
-        cdef uint64_t done = load64(&hand.slot.done_count)
+        cdef Hand* hand = self.hand(child)
+        cdef uint64_t started, number
         running = None
+        if not hand.used:
+            return None
         self.publish()
+        self.collect_from(hand)
+        started = self.gate_of(hand)
         self.take_back(hand, started)
         store64(&hand.slot.gate, started)
-        while done < started:
-            if hand.answered <= done and hand.entries[done & (IN_FLIGHT - 1)] != NONE:
-                running = self.disown(hand, done)
+        # At most one frame is started and not done. If its outcome is there, it only had not been counted.
+        for number in range(hand.done, started):
+            if hand.answered <= number and hand.entries[number & (IN_FLIGHT - 1)] != NONE:
+                running = self.disown(hand, number)
             else:
-                self.finish(hand, done)
-            done += 1
+                self.finish(hand, number)
         hand.done = hand.started = hand.count       # the rest is void
         hand.used = False
         return running
 
     cdef tuple disown(self, Hand* hand, uint64_t number):
-        cdef uint32_t index = hand.entries[number & (IN_FLIGHT - 1)]
+        cdef uint32_t index = hand.entries[number & (IN_FLIGHT - 1)], held = index
         cdef Entry* entry = &self.entries[index]
-        cdef fq_frame* frame = <fq_frame*>(hand.tasks + hand.places[number & (IN_FLIGHT - 1)] % self.header.task_bytes)
-        cdef uint32_t held = index
+        cdef fq_frame* frame = self.frame_at(hand, number)
         payload = (<char*>frame + sizeof(fq_frame))[: frame.payload_len]
         if frame.flags & FQ_SIDE:
-            with open(_os.fsdecode(payload), "rb") as file:
-                payload = file.read()
+            payload = self.read_side(payload)
         found = (frame.kind, frame.task, frame.flags, payload, load64(&hand.slot.started_ns))
         if entry.settled:
             self.finish(hand, number)

@@ -3,7 +3,6 @@
 # A reader holds what has been received and not been used. Replies come in pieces of any size: a reply is used as soon
 # as it is whole, and the elements of a claim's reply one by one, so that a large claim is dealt while it still arrives.
 
-from cpython.buffer cimport PyBUF_WRITE
 from cpython.memoryview cimport PyMemoryView_FromMemory
 from libc.stdint cimport INT64_MAX
 

@@ -12,6 +12,7 @@
 # 5. The engine overwrites a frame only when the broker has confirmed what it settled (acked_head), not when the child
 #    is through with it (task_tail): a restorer must still find it.
 
+from cpython.exc cimport PyErr_CheckSignals
 
 cdef enum:
     SIDE_SHARE = 2      # A payload over 1/SIDE_SHARE of its ring goes to a side file.
@@ -20,7 +21,8 @@ cdef enum:
 cdef class ChildPort:
     """A child's door to the engine: tasks in, outcomes out. Used by one thread.
 
-    `wait` blocks; `start` takes the task that it found; then exactly one of `finish` and `outcome`.
+    `wait` blocks; `start` takes the task that it found; then exactly one of `finish` and `outcome`. Whoever asks for a
+    task, or ends one, where there is none gets a RuntimeError.
     """
     cdef Segment segment
     cdef fq_slot* slot
@@ -33,7 +35,7 @@ cdef class ChildPort:
     cdef object side_prefix
     cdef uint32_t side_count
 
-    def __init__(self, Segment segment, uint32_t index, int eventfd, str side_prefix):
+    def __cinit__(self, Segment segment not None, uint32_t index, int eventfd, str side_prefix not None):
         self.segment, self.index, self.eventfd, self.side_prefix = segment, index, eventfd, side_prefix
         self.slot = segment.slot(index)
         self.task_ring, self.result_ring = segment.tasks(self.slot), segment.results(self.slot)
@@ -45,6 +47,11 @@ cdef class ChildPort:
         store32(&self.slot.pid, pid)
         store32(&self.slot.state, FQ_READY)
         wake_engine(self.segment.header, self.eventfd, True)
+
+    cdef inline fq_frame* current(self) except NULL:
+        if self.frame == NULL:
+            raise RuntimeError("no task has been found: call wait and start first")
+        return self.frame
 
     def retire(self):
         """Tell the engine to deal nothing more here: this child leaves."""
@@ -63,7 +70,7 @@ cdef class ChildPort:
 
     def wait(self, double timeout_s=-1.0):
         """Block until there is a frame (1), the engine wants this child to leave (2), or a signal came or the time is
-        over (0). Lets other threads run meanwhile."""
+        over (0). Lets other threads run meanwhile. Handlers of signals that have come are run before it sleeps."""
         cdef timespec limit
         cdef const timespec* until = NULL
         if self.find():
@@ -74,12 +81,14 @@ cdef class ChildPort:
             limit.tv_sec = <long>timeout_s
             limit.tv_nsec = <long>((timeout_s - limit.tv_sec) * 1e9)
             until = &limit
+        # A signal that came after the caller's last Python code would be heard only after the sleep.
+        PyErr_CheckSignals()
         with nogil:
-            swap32(&self.slot.child_wait, 1)
+            announce32(&self.slot.child_wait, 1)
             if self.at == load64(&self.slot.task_head) and not load32(&self.slot.command):
                 wake_engine(self.segment.header, self.eventfd, True)
                 futex_wait(&self.slot.child_wait, 1, until)
-            swap32(&self.slot.child_wait, 0)
+            store32(&self.slot.child_wait, 0)
         return 1 if self.find() else 2 if load32(&self.slot.command) else 0
 
     cdef inline bint take(self) noexcept nogil:
@@ -93,7 +102,8 @@ cdef class ChildPort:
         return True
 
     cdef inline void leave(self) noexcept nogil:
-        # The current frame is finished; its result, if any, has been published before.
+        # The current frame is finished; its result, if any, has been published before. `done_count` last: whoever has
+        # read it finds no time of this frame in `started_ns`, which would be counted against the next.
         self.at += self.frame.size
         self.number += 1
         self.frame = NULL
@@ -105,12 +115,12 @@ cdef class ChildPort:
 
     def start(self):
         """Start the task that `wait` found. False: the engine had taken it back; wait again."""
-        if self.frame == NULL:
-            raise RuntimeError("start without a frame: call wait first")
+        self.current()
         return self.take()
 
     def finish(self):
         """End the current task with nothing to report."""
+        self.current()
         self.leave()
         self.tell()
 
@@ -138,17 +148,18 @@ cdef class ChildPort:
         return frame
 
     cdef fq_result* make_room(self, uint32_t payload_len) except NULL:
-        # As `reserve`, but sleeps until there is room. Signals are heard between two sleeps.
+        # As `reserve`, but sleeps until there is room. Handlers of signals wait: a result that has been made is sent
+        # before anything can end this process, and the engine makes room within one turn of its loop.
         cdef fq_result* frame = self.reserve(payload_len)
         while frame == NULL:
             with nogil:
-                swap32(&self.slot.result_wait, 1)
+                announce32(&self.slot.result_wait, 1)
                 frame = self.reserve(payload_len)
                 if frame == NULL:
                     wake_engine(self.segment.header, self.eventfd, True)
                     futex_wait(&self.slot.result_wait, 1, NULL)
                     frame = self.reserve(payload_len)
-                swap32(&self.slot.result_wait, 0)
+                store32(&self.slot.result_wait, 0)
         return frame
 
     cdef inline void publish(self, fq_result* frame) noexcept nogil:
@@ -158,7 +169,8 @@ cdef class ChildPort:
         cdef fq_result* frame
         cdef bytes path
         cdef uint16_t flags = 0
-        if n > self.result_bytes // SIDE_SHARE:
+        # In an empty ring, a frame and a pad before it take less than twice the frame's size.
+        if sizeof(fq_result) + n + 8 > self.result_bytes // SIDE_SHARE:
             path = self.spill(data, n)
             data, n, flags = <char*>path, len(path), FQ_SIDE
             frame = self.make_room(<uint32_t>n)
@@ -183,6 +195,7 @@ cdef class ChildPort:
         `data`: for ACK and REJECT, `commands` RESP commands for the result store; for REQUEUE the message to push back.
         May block while the result ring is full.
         """
+        self.current()
         self.send(FQ_OUTCOME, outcome, commands, <char*>data, len(data))
         self.leave()
         self.tell()
@@ -194,11 +207,12 @@ cdef class ChildPort:
 
     def payload(self):
         """The current frame's payload: the envelope as claimed; for a verdict its length, the verdict, the envelope."""
-        cdef char* data = <char*>self.frame + sizeof(fq_frame)
-        if self.frame.flags & FQ_SIDE:
-            with open(_os.fsdecode(data[: self.frame.payload_len]), "rb") as file:
+        cdef fq_frame* frame = self.current()
+        cdef char* data = <char*>frame + sizeof(fq_frame)
+        if frame.flags & FQ_SIDE:
+            with open(_os.fsdecode(data[: frame.payload_len]), "rb") as file:
                 return file.read()
-        return data[: self.frame.payload_len]
+        return data[: frame.payload_len]
 
     def soft_limit_hits(self):
         """Whether the soft time limit that the engine signalled is meant for the task that runs now."""
@@ -209,25 +223,25 @@ cdef class ChildPort:
 
     @property
     def kind(self):
-        return self.frame.kind
+        return self.current().kind
 
     @property
     def flags(self):
-        return self.frame.flags
+        return self.current().flags
 
     @property
     def task(self):
         """Index into the program's task table; NO_TASK if the engine did not know the name."""
-        return self.frame.task
+        return self.current().task
 
     @property
     def expires(self):
-        return self.frame.expires
+        return self.current().expires
 
     @property
     def limits(self):
         """(soft, hard) seconds, 0.0 for none."""
-        return self.frame.soft_s, self.frame.hard_s
+        return self.current().soft_s, self.current().hard_s
 
     @property
     def stopping(self):

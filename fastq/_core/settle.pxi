@@ -10,6 +10,8 @@ cdef class _Settling(_Hands):
         free(self.acks.data)
 
     cdef int settle_entry(self, uint32_t index) except -1:
+        # Once for each entry, however often it is called. A batch that is not closed may still grow: whatever has
+        # arrived of it is told position by position.
         cdef Entry* entry = &self.entries[index]
         cdef Batch* batch
         if entry.settled:
@@ -35,17 +37,15 @@ cdef class _Settling(_Hands):
 
     def settle(self, uint32_t index):
         """A held entry has come to its end without a child: acknowledge it."""
-        cdef Entry* entry = self.entry(index)
-        if entry.state != HELD:
-            raise ValueError(f"entry {index} is not in the caller's hands")
-        entry.finished = True
+        cdef Entry* entry = self.held_entry(index)
+        entry.finished, entry.state = True, OVER
         self.settle_entry(index)
 
     def requeue(self, uint32_t index, bytes message not None, bytes key=None):
         """Push a message behind its queue again, or behind another list, and give up its claim, in one step of the next
-        flush."""
+        flush. For held entries, and for what `collect` has returned."""
         cdef Entry* entry = self.entry(index)
-        if entry.batch == NONE or entry.settled:
+        if entry.batch == NONE or entry.settled or (entry.state != HELD and entry.state != DEALT):
             raise ValueError(f"entry {index} has nothing to give back")
         if key is None:
             key = self.keys[self.batches[entry.batch].key]
@@ -60,10 +60,11 @@ cdef class _Settling(_Hands):
 
     def quit(self, uint32_t index):
         """A held entry whose position on the broker has been dealt with elsewhere (given back to its queue)."""
-        self.entry(index).finished = True
+        self.held_entry(index).finished = True
         self.quit_entry(index)
 
     cdef int quit_entry(self, uint32_t index) except -1:
+        # Settled and told at once: its tombstone is on its way, or has been set by somebody else.
         cdef Entry* entry = &self.entries[index]
         cdef uint32_t b = entry.batch
         cdef Batch* batch
@@ -99,6 +100,7 @@ cdef class _Settling(_Hands):
         return put(&self.acks, b"\r\n", 2)
 
     cdef int finish(self, Hand* hand, uint64_t number) except -1:
+        # A child is through with a frame.
         cdef uint32_t index = hand.entries[number & (IN_FLIGHT - 1)]
         if index == NONE:
             return 0

@@ -7,7 +7,8 @@ cdef enum:
     PENDING = 1
     DEALT = 2
     WAITING = 3
-    UNUSED = 4
+    OVER = 4                    # settled by the caller, not told yet
+    UNUSED = 5
     KEPT = 0                    # states of a position
     DIRTY = 1
     TOLD = 2
@@ -23,7 +24,7 @@ cdef struct Batch:
     uint64_t n                  # the claim list's number
     uint64_t dirty_since
     uint32_t key, size, room, remaining, dirty
-    uint32_t* entries           # by position
+    uint32_t* entries           # by position; NONE once it is told
     uint8_t* states             # by position: KEPT, DIRTY, TOLD
     uint32_t next
     bint used, closed, listed
@@ -32,16 +33,21 @@ cdef struct Hand:               # what the engine knows of a child
     fq_slot* slot
     char* tasks
     char* results
-    uint64_t head, count        # as written to the slot
+    uint64_t head, count        # as written to the slot, now or with the next `publish`
+    uint32_t place              # head % ring size
+    uint32_t state              # of the slot, as seen last
+    uint64_t void_from, void_to         # numbers of the frames that were taken back last: all void
     uint64_t started, done      # as seen last
     uint64_t told_at, told      # ring position and frames whose settlement has been sent
     uint64_t freed_at, freed    # ... and confirmed
     uint64_t answered           # 1 + number of the last frame with an outcome
+    uint64_t stored             # 1 + number of the last frame with something for the result store
+    uint64_t stored_in          # ... which goes there with this flush of results
     uint32_t* entries           # by frame number, NONE: told or taken back
     uint64_t* places            # by frame number: position in the ring
     uint32_t depth              # frames it may hold unstarted; 0: one, and only while it is idle
-    bint used, wake
+    bint used, leaving, wake
 
 cdef struct Due:
     double at
-    uint32_t entry
+    uint32_t entry, order       # those of one time come in the order in which they were parked

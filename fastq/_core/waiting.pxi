@@ -1,9 +1,14 @@
 # Entries with a time: a heap of times and entries, nothing else. Their messages stay on the broker.
 
+cdef inline bint is_before(Due* one, Due* other) noexcept nogil:
+    # Of the same time, what was parked first. The order may wrap around: no two that wait are that far apart.
+    return one.at < other.at or (one.at == other.at and <int32_t>(one.order - other.order) < 0)
+
+
 cdef class _Waiting(_Flushing):
     """Entries that wait for their time."""
     cdef Due* heap
-    cdef uint32_t heap_room, heap_size
+    cdef uint32_t heap_room, heap_size, parked
     cdef readonly uint32_t waiting
 
     def __dealloc__(self):
@@ -16,25 +21,31 @@ cdef class _Waiting(_Flushing):
 
     def park(self, uint32_t index, double at):
         """A held entry waits until the unix time `at`. Its message stays on the broker only."""
-        cdef Entry* entry = self.entry(index)
-        cdef Due* grown
-        cdef uint32_t i, up
-        if entry.state != HELD:
-            raise ValueError(f"entry {index} is not in the caller's hands")
+        cdef Entry* entry = self.held_entry(index)
+        cdef Due due
+        cdef uint32_t i
+        if entry.batch == NONE or at != at:
+            raise ValueError(f"entry {index} cannot wait until {at}: that is no time, or it has no message to fetch")
         if self.heap_size == self.heap_room:
-            up = self.heap_room * 2 if self.heap_room else 1024
-            grown = <Due*>realloc(self.heap, up * sizeof(Due))
-            if grown == NULL:
-                raise MemoryError()
-            self.heap, self.heap_room = grown, up
+            self.more_heap()
+        due.at, due.entry, due.order = at, index, self.parked
         i = self.heap_size
         self.heap_size += 1
-        while i and at < self.heap[(i - 1) // 2].at:
+        self.parked += 1
+        while i and is_before(&due, &self.heap[(i - 1) // 2]):
             self.heap[i] = self.heap[(i - 1) // 2]
             i = (i - 1) // 2
-        self.heap[i].at, self.heap[i].entry = at, index
+        self.heap[i] = due
         entry.state = WAITING
         self.waiting += 1
+
+    cdef int more_heap(self) except -1:
+        cdef uint32_t room = self.heap_room * 2 if self.heap_room else 1024
+        cdef Due* grown = <Due*>realloc(self.heap, room * sizeof(Due))
+        if grown == NULL:
+            raise MemoryError()
+        self.heap, self.heap_room = grown, room
+        return 0
 
     def next_due(self):
         """The unix time at which the next waiting entry is due, or None."""
@@ -57,9 +68,9 @@ cdef class _Waiting(_Flushing):
             child = 2 * i + 1
             if child >= self.heap_size:
                 break
-            if child + 1 < self.heap_size and self.heap[child + 1].at < self.heap[child].at:
+            if child + 1 < self.heap_size and is_before(&self.heap[child + 1], &self.heap[child]):
                 child += 1
-            if last.at <= self.heap[child].at:
+            if is_before(&last, &self.heap[child]):
                 break
             self.heap[i] = self.heap[child]
             i = child

@@ -22,6 +22,10 @@ cdef extern from *:
     static inline void store64(uint64_t *p, uint64_t v) { __atomic_store_n(p, v, __ATOMIC_RELEASE); }
     static inline void store32(uint32_t *p, uint32_t v) { __atomic_store_n(p, v, __ATOMIC_RELEASE); }
     static inline uint32_t swap32(uint32_t *p, uint32_t v) { return __atomic_exchange_n(p, v, __ATOMIC_SEQ_CST); }
+    /* A sleeper's announcement: whatever it reads afterwards is read after this was written. */
+    static inline void announce32(uint32_t *p, uint32_t v) {
+        __atomic_store_n(p, v, __ATOMIC_SEQ_CST); __atomic_thread_fence(__ATOMIC_SEQ_CST); }
+    /* A waker's look at it: whatever it has written before is there before this is read. */
     static inline uint32_t look32(uint32_t *p) {
         __atomic_thread_fence(__ATOMIC_SEQ_CST); return __atomic_load_n(p, __ATOMIC_SEQ_CST); }
     static inline int cas64(uint64_t *p, uint64_t was, uint64_t now) {
@@ -48,6 +52,7 @@ cdef extern from *:
     void store64(uint64_t*, uint64_t) noexcept nogil
     void store32(uint32_t*, uint32_t) noexcept nogil
     uint32_t swap32(uint32_t*, uint32_t) noexcept nogil
+    void announce32(uint32_t*, uint32_t) noexcept nogil
     uint32_t look32(uint32_t*) noexcept nogil
     bint cas64(uint64_t*, uint64_t, uint64_t) noexcept nogil
     uint64_t or64(uint64_t*, uint64_t) noexcept nogil

@@ -1,0 +1,168 @@
+# The mapped segment: made, found, and read after the death of those who wrote it.
+
+from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBUF_WRITE, PyBuffer_Release, PyObject_GetBuffer
+
+cdef extern from "<string.h>" nogil:
+    size_t strnlen(const char*, size_t)
+
+
+cdef class Segment:
+    """The mapped segment. `buffer` is a writable, shared mapping that this object keeps alive.
+
+    Made once by the engine (`create`), found by the others (`attach`), which raises ValueError for a file
+    that is no segment, is of another version, or is shorter than it says.
+    """
+    cdef Py_buffer view
+    cdef char* base
+    cdef fq_header* header
+    cdef size_t slot_bytes
+
+    def __cinit__(self, buffer):
+        PyObject_GetBuffer(buffer, &self.view, PyBUF_SIMPLE | PyBUF_WRITABLE)
+        self.base = <char*>self.view.buf
+        self.header = <fq_header*>self.base
+        if <size_t>self.view.len < FQ_PAGE:
+            raise ValueError(f"not a fastq segment: only {self.view.len} bytes")
+
+    def __dealloc__(self):
+        PyBuffer_Release(&self.view)
+
+    @staticmethod
+    def size_of(uint32_t slots, uint32_t task_bytes, uint32_t result_bytes):
+        """Bytes that a segment of this shape takes."""
+        return FQ_PAGE + slots * (<size_t>FQ_PAGE + task_bytes + result_bytes)
+
+    @classmethod
+    def create(cls, buffer, *, uint32_t slots, uint32_t task_bytes, uint32_t result_bytes,
+               bytes worker not None):
+        """Lay out a fresh, zeroed buffer. Ring sizes are multiples of 4096 bytes."""
+        cdef Segment self = cls(buffer)
+        check_rings(task_bytes, result_bytes)
+        if len(worker) >= sizeof(self.header.worker):
+            raise ValueError(f"worker id is longer than {sizeof(self.header.worker) - 1} bytes: {worker!r}")
+        if <size_t>self.view.len < cls.size_of(slots, task_bytes, result_bytes):
+            raise ValueError("buffer is smaller than the segment")
+        self.header.version = FQ_VERSION
+        self.header.slots = slots
+        self.header.task_bytes = task_bytes
+        self.header.result_bytes = result_bytes
+        memcpy(self.header.worker, <char*>worker, len(worker))
+        self.slot_bytes = FQ_PAGE + task_bytes + result_bytes
+        self.header.magic = FQ_MAGIC
+        return self
+
+    @classmethod
+    def attach(cls, buffer):
+        """Read the layout of a segment that somebody else made."""
+        cdef Segment self = cls(buffer)
+        if self.header.magic != FQ_MAGIC:
+            raise ValueError("not a fastq segment")
+        if self.header.version != FQ_VERSION:
+            raise ValueError(f"segment of version {self.header.version}, this is version {FQ_VERSION}")
+        check_rings(self.header.task_bytes, self.header.result_bytes)
+        if <size_t>self.view.len < cls.size_of(self.header.slots, self.header.task_bytes, self.header.result_bytes):
+            raise ValueError("segment file is truncated")
+        self.slot_bytes = FQ_PAGE + self.header.task_bytes + self.header.result_bytes
+        return self
+
+    cdef fq_slot* slot(self, uint32_t index) except NULL:
+        if index >= self.header.slots:
+            raise IndexError(f"slot {index} of {self.header.slots}")
+        return <fq_slot*>(self.base + FQ_PAGE + index * self.slot_bytes)
+
+    cdef inline char* tasks(self, fq_slot* slot) noexcept nogil:
+        return <char*>slot + FQ_PAGE
+
+    cdef inline char* results(self, fq_slot* slot) noexcept nogil:
+        return <char*>slot + FQ_PAGE + self.header.task_bytes
+
+    @property
+    def slots(self):
+        return self.header.slots
+
+    @property
+    def task_bytes(self):
+        return self.header.task_bytes
+
+    @property
+    def result_bytes(self):
+        return self.header.result_bytes
+
+    @property
+    def worker(self):
+        cdef const char* name = self.header.worker
+        return name[: strnlen(name, sizeof(self.header.worker))]
+
+    @property
+    def engine_pid(self):
+        return self.header.engine_pid
+
+    @engine_pid.setter
+    def engine_pid(self, uint32_t pid):
+        self.header.engine_pid = pid
+
+    def slot_place(self, uint32_t index):
+        """(offset, bytes) of a slot in the file."""
+        return FQ_PAGE + index * self.slot_bytes, self.slot_bytes
+
+    def clear_slot(self, uint32_t index):
+        """Make a slot free for a new child. The engine's; nobody may be using it."""
+        memset(self.slot(index), 0, sizeof(fq_slot))
+
+    def state(self, uint32_t index):
+        return load32(&self.slot(index).state)
+
+    def pid(self, uint32_t index):
+        return load32(&self.slot(index).pid)
+
+    def peek(self, uint32_t index):
+        """What a slot's counters say now, as a dict of named numbers."""
+        cdef fq_slot* slot = self.slot(index)
+        return {
+            "state": load32(&slot.state),
+            "pid": load32(&slot.pid),
+            "written": load64(&slot.task_count),
+            "started": load64(&slot.gate) & ~FQ_RECALL,
+            "done": load64(&slot.done_count),
+            "acked": load64(&slot.acked_count),
+            "started_ns": load64(&slot.started_ns),
+            "executed": load64(&slot.executed),
+            "busy_ns": load64(&slot.busy_ns),
+        }
+
+    def started_unconfirmed(self):
+        """Claim positions of early acknowledged tasks that were started, and whose settlement may not have
+        reached the broker: a list of (claim key index, batch number, position). For whoever restores.
+
+        Raises ValueError if what lies in a ring cannot be frames.
+        """
+        cdef list found = []
+        cdef uint32_t index
+        for index in range(self.header.slots):
+            self.find_started(index, found)
+        return found
+
+    cdef int find_started(self, uint32_t index, list found) except -1:
+        # An engine may have died between any two stores, so each fact stands in one word: a frame says its own number.
+        cdef fq_slot* slot = self.slot(index)
+        cdef uint32_t ring = self.header.task_bytes, started = <uint32_t>(slot.gate & ~FQ_RECALL)
+        cdef uint64_t at = slot.acked_head, head = slot.task_head
+        cdef fq_frame* frame
+        if at < head and head - at > ring:
+            raise ValueError(f"slot {index}: {head - at} bytes in a ring of {ring}")
+        while at < head:
+            frame = <fq_frame*>(self.tasks(slot) + at % ring)
+            if at % 8 or frame.size < 8 or frame.size % 8 or at % ring + frame.size > ring:
+                raise ValueError(f"slot {index}: a frame of {frame.size} bytes at {at}")
+            if frame.kind != FQ_PAD and frame.size < sizeof(fq_frame):
+                raise ValueError(f"slot {index}: a frame of kind {frame.kind} with {frame.size} bytes at {at}")
+            if frame.kind == FQ_TASK and not frame.flags & FQ_LATE and <int32_t>(started - frame.number) > 0:
+                found.append((frame.claim_key, frame.claim_n, frame.claim_pos))
+            at += frame.size
+        return 0
+
+
+cdef int check_rings(uint32_t task_bytes, uint32_t result_bytes) except -1:
+    if task_bytes % FQ_PAGE or result_bytes % FQ_PAGE or not task_bytes or not result_bytes:
+        raise ValueError(f"ring sizes must be multiples of {FQ_PAGE} bytes: {task_bytes}, {result_bytes}")
+    return 0
