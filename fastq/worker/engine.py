@@ -158,7 +158,7 @@ class Engine:
         if limit is not None and self.ledger.waiting >= limit:
             return 0
         ready = self.children.ready
-        return self.dealer.credit(ready) if ready else 0
+        return self.dealer.credit(ready, turns=len(self.admission.buckets)) if ready else 0
 
     def _measure_round_trip(self, took_s: float) -> None:
         self.dealer.round_trip_s += 0.2 * (took_s - self.dealer.round_trip_s)
@@ -216,6 +216,7 @@ class Engine:
             self.ledger.recall(slot)
         dropped = self.ledger.withdraw(0xFFFFFFFF)  # as many as there are
         for entry, *_ in dropped:
+            self.admission.buckets.forget(entry)
             self.ledger.quit(entry)
         logger.warning(
             "This worker was silent for longer than its lease: others took over %d messages that it held.", len(dropped)
@@ -400,6 +401,7 @@ class Engine:
             for entries in give_back(client, places):
                 self.given_back += len(entries)
                 for entry in entries:
+                    self.admission.buckets.forget(entry)
                     self.ledger.quit(entry)
         except Exception as error:
             logger.error("Could not give messages back: %s. They go back when this worker's lease ends.", error)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from typing import Literal
 
 import msgspec
@@ -23,6 +23,7 @@ from fastq.worker.pipeline.admit import Admission
 from fastq.worker.pipeline.deal import Dealer
 from fastq.worker.pipeline.intake import Intake, QueueKey
 from fastq.worker.pipeline.order import Turns
+from fastq.worker.pipeline.rate import Buckets, interval_s
 from fastq.worker.pipeline.settle import ResultStore, Settler
 from fastq.worker.pipeline.waiting import Waiting
 from fastq.worker.poll import Errands, Poller, Timers
@@ -82,7 +83,7 @@ def assemble(program: ProgramInfo, *, worker: str, segment: SharedSegment, loop:
         program.broker_urls, transport_options=program.transport_options, use_ssl=program.broker_use_ssl
     )
     logs_received = logger.isEnabledFor(logging.INFO)
-    ledger = make_ledger(segment, program.tasks)
+    ledger = make_ledger(segment, program.tasks, limited=rate_limits(program))
     ledger.log_received = [] if logs_received else None
     queue_keys = make_queue_keys(keys, program, worker)
     intake = make_intake(ledger, program, queue_keys, loop=loop, hooks=hooks)
@@ -92,6 +93,7 @@ def assemble(program: ProgramInfo, *, worker: str, segment: SharedSegment, loop:
         side_prefix=segment.path,
         undecodable_key=lambda key: keys.undecodable(queue_keys[key].queue).encode(),
         log_received=logs_received,
+        buckets=Buckets(rate_limits(program)),
     )
     children = Children(
         segment,
@@ -217,10 +219,18 @@ def result_endpoint(results: ResultInfo) -> Endpoint:
     return Endpoint([address], options=results.transport_options)
 
 
-def make_ledger(segment: SharedSegment, tasks: Sequence[TaskInfo]) -> _core.Ledger:
+def rate_limits(program: ProgramInfo) -> dict[int, float]:
+    """Seconds between two starts, of the tasks that have a rate limit, by number."""
+    if program.disable_rate_limits:
+        return {}
+    return {number: every_s for number, task in enumerate(program.tasks) if (every_s := interval_s(task.rate_limit))}
+
+
+def make_ledger(segment: SharedSegment, tasks: Sequence[TaskInfo], *, limited: Container[int] = ()) -> _core.Ledger:
+    # The compiled way does not know the names of limited tasks, so each of their messages is looked at.
     return _core.Ledger(
         segment.core,
-        [task.name.encode() for task in tasks],
+        [b"" if number in limited else task.name.encode() for number, task in enumerate(tasks)],
         [task.acks_late for task in tasks],
         [(task.soft_time_limit or 0.0, task.time_limit or 0.0) for task in tasks],
     )

@@ -159,3 +159,26 @@ def test_a_waiting_message_outlives_the_visibility_timeout(other_lab: Lab) -> No
     assert running.get(timeout=RESULT_S) == "long"
     assert (other_lab.ledger.count("ran", "patient"), other_lab.ledger.count("start", "long")) == (1, 1)
     assert stored(other_lab, sent.id)["status"] == "SUCCESS"
+
+
+def test_a_rate_limit_spaces_starts_and_holds_nobody_else_up(other_lab: Lab) -> None:
+    other_lab.use(task_annotations={"t.mark": {"rate_limit": "4/s"}})
+    other_lab.worker("--prefetch-multiplier", "8", concurrency=2)
+    before = time.monotonic()
+    sent = [other_lab.send("mark", f"limited-{number}") for number in range(6)]
+    assert other_lab.run("add", 1, 1) == 2
+    assert time.monotonic() - before < 1.0
+    assert [result.get(timeout=RESULT_S) for result in sent] == [f"limited-{number}" for number in range(6)]
+    assert 1.2 <= time.monotonic() - before < 4
+    assert other_lab.ledger.tokens("ran") == [f"limited-{number}" for number in range(6)]
+
+
+def test_a_rate_limit_of_one_worker_leaves_messages_to_others(other_lab: Lab) -> None:
+    other_lab.use(task_annotations={"t.mark": {"rate_limit": "1/m"}})
+    worker = other_lab.worker("--prefetch-multiplier", "2", concurrency=2)
+    for number in range(20):
+        other_lab.send("mark", f"slow-{number}")
+    eventually(lambda: other_lab.ledger.tokens("ran"))
+    steadily(lambda: len(other_lab.db.entries()) >= 12, for_s=0.5)
+    assert worker.stop() == 0
+    assert len(other_lab.db.entries()) == 19

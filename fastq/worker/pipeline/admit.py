@@ -14,6 +14,7 @@ from fastq import _core, clock
 from fastq.errors import EnvelopeError, PeerError
 from fastq.program import TaskInfo, Verdict
 from fastq.wire.envelope import Header, read_header
+from fastq.worker.pipeline.rate import Buckets
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +38,9 @@ class Admission:
         side_prefix: Path,
         undecodable_key: Callable[[int], bytes],
         log_received: bool,
+        buckets: Buckets | None = None,
     ) -> None:
+        self.buckets = Buckets({}) if buckets is None else buckets
         self._ledger = ledger
         self._tasks = tasks
         self._numbers = {task.name: number for number, task in enumerate(tasks)}
@@ -82,6 +85,8 @@ class Admission:
             self.judge(entry, raw, Verdict(kind="expired", task=number))
         elif header.eta is not None and header.eta > clock.now() and not due:
             self._ledger.park(entry, header.eta)
+        elif (at := self.buckets.turn(entry, task=number, now=clock.now())) is not None:
+            self._ledger.park(entry, at)
         else:
             self._place(entry, raw, header, number)
 

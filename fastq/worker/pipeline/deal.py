@@ -101,13 +101,16 @@ class Dealer:
         """Whether something is dealt that may turn out to wait behind a long task."""
         return self._ledger.unstarted() > 0
 
-    def credit(self, children: int) -> int:
-        """How many messages may be claimed now."""
+    def credit(self, children: int, *, turns: int = 0) -> int:
+        """How many messages may be claimed now; `turns` messages wait for their turn under a rate limit."""
         ledger = self._ledger
         held = ledger.pending + ledger.unstarted()
         if self._disable_prefetch:
             return ledger.idle() - held
-        most = most_held(self._ahead, children=children, free=children - len(self._stuck), multiplier=self._multiplier)
+        # However short limited tasks are, they are not started soon: no looking ahead while some wait.
+        ahead = 0 if turns else self._ahead
+        held += turns
+        most = most_held(ahead, children=children, free=children - len(self._stuck), multiplier=self._multiplier)
         if most - held <= children:
             held += ledger.running_late()
         return most - held

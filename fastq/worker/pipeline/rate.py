@@ -1,0 +1,59 @@
+"""Hold tasks to their rate limits (`Task.rate_limit`): a bucket of one token for each task and worker, as Celery's.
+
+A message takes its turn when it is admitted: the bucket says when that is, and turns follow each other in the order in
+which messages came. Until then it waits like one with an ETA, and counts as held, so that a worker does not collect
+messages that others could run.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from fastq.errors import SettingError
+
+_RATE = re.compile(r"(?P<count>\d+(\.\d+)?)(/(?P<unit>[smh]))?")
+_SECONDS = {None: 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+def interval_s(rate: str | float | None) -> float:
+    """Seconds between two starts: "10/m" is 6.0; 0.0 for no limit. Raises SettingError for what is no rate."""
+    if rate is None or rate == "" or rate == 0:
+        return 0.0
+    found = _RATE.fullmatch(str(rate).strip())
+    if found is None:
+        raise SettingError(f"rate_limit {rate!r} is no rate; write 10, 10/s, 100/m or 1000/h")
+    count = float(found["count"])
+    return _SECONDS[found["unit"]] / count if count else 0.0
+
+
+class Buckets:
+    """The buckets of all limited tasks, by task number."""
+
+    def __init__(self, intervals_s: Mapping[int, float]) -> None:
+        self._intervals_s = dict(intervals_s)
+        self._next_at: dict[int, float] = {}
+        #: Entries that wait for their turn.
+        self._waiting: set[int] = set()
+
+    def __len__(self) -> int:
+        """How many messages wait for their turn."""
+        return len(self._waiting)
+
+    def turn(self, entry: int, *, task: int | None, now: float) -> float | None:
+        """When this message may start, None for now. One that comes back from waiting has had its turn."""
+        if entry in self._waiting:
+            self._waiting.discard(entry)
+            return None
+        if task is None or task not in self._intervals_s:
+            return None
+        at = max(now, self._next_at.get(task, 0.0))
+        self._next_at[task] = at + self._intervals_s[task]
+        if at <= now:
+            return None
+        self._waiting.add(entry)
+        return at
+
+    def forget(self, entry: int) -> None:
+        """This message waits no more: it was returned to its queue."""
+        self._waiting.discard(entry)
