@@ -184,7 +184,9 @@ def test_children_ignore_an_int_from_the_keyboard(lab: Lab) -> None:
 @pytest.mark.fastq_only("a stock worker says nothing of the kind")
 def test_the_exit_says_what_was_finished_returned_and_abandoned(lab: Lab) -> None:
     worker, _running = busy(lab)
+    eventually(lambda: len(waiting(lab)) == len(PREFETCHED) - 4)
     worker.send(signal.SIGTERM)
+    eventually(lambda: waiting(lab) == PREFETCHED)
     lab.ledger.open_gate("now")
     worker.wait()
     last = "\n".join(worker.log.strip().splitlines()[-5:])
