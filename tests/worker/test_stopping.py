@@ -55,6 +55,7 @@ def test_term_finishes_what_runs_and_returns_the_rest(lab: Lab) -> None:
 def test_what_is_returned_keeps_its_order_and_its_place_in_front(lab: Lab) -> None:
     worker, _running = busy(lab)
     worker.send(signal.SIGTERM)
+    steadily(lambda: worker.alive, for_s=0.5)
     lab.ledger.open_gate("now")
     worker.wait()
     assert waiting(lab) == PREFETCHED
