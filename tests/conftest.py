@@ -10,7 +10,7 @@ from types import FrameType
 
 import pytest
 
-pytest_plugins = ("tests.fix_redis", "tests.fix_proxy", "tests.fix_lab")
+pytest_plugins = ("tests.fix_redis", "tests.fix_proxy", "tests.fix_guarded", "tests.fix_lab")
 
 MARKERS = (
     "fastq_only(reason): what only fastq promises; not run on celery",

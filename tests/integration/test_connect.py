@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
 import socket
 import ssl
-import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import closing
@@ -16,8 +14,7 @@ import pytest
 
 from fastq.errors import BrokerRefused, BrokerUnavailable, SettingError
 from fastq.transport.connect import Endpoint, OpenConnection
-from tests.eventually import eventually
-from tests.fix_redis import Database, RedisServer, find_server, free_port
+from tests.fix_redis import Database, RedisServer, free_port
 
 
 @pytest.fixture(scope="module")
@@ -175,58 +172,7 @@ class answering:
             connection.recv(4096)
 
 
-# TLS: the bundled server has none, so a small proxy ends it in front of the server.
-
-
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A self-signed certificate of localhost, with its key beside it."""
-    openssl = shutil.which("openssl")
-    if openssl is None:
-        pytest.skip("no openssl on PATH to make a certificate with")
-    folder = tmp_path_factory.mktemp("tls")
-    made = ["-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"]
-    names = ["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
-    files = ["-keyout", str(folder / "key.pem"), "-out", str(folder / "cert.pem")]
-    subprocess.run([openssl, "req", *made, *names, *files], check=True, capture_output=True, timeout=60)
-    return folder / "cert.pem"
-
-
-@pytest.fixture
-def tls_port(certificate: Path, redis_server: RedisServer) -> Iterator[int]:
-    """A port that speaks TLS and passes everything on to the server of the session."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate, certificate.parent / "key.pem")
-    listener = socket.create_server(("127.0.0.1", 0))
-    thread = threading.Thread(target=_end_tls, args=(listener, context, redis_server.port))
-    thread.start()
-    yield int(listener.getsockname()[1])
-    listener.shutdown(socket.SHUT_RDWR)
-    listener.close()
-    thread.join(10)
-
-
-def _end_tls(listener: socket.socket, context: ssl.SSLContext, port: int) -> None:
-    while True:
-        try:
-            raw, _ = listener.accept()
-        except OSError:
-            return
-        try:
-            with (
-                context.wrap_socket(raw, server_side=True) as near,
-                socket.create_connection(("127.0.0.1", port)) as far,
-            ):
-                _pass_on(near, far)
-        except OSError:
-            raw.close()
-
-
-def _pass_on(near: ssl.SSLSocket, far: socket.socket) -> None:
-    # Question and answer in turn: enough for these tests.
-    while data := near.recv(4096):
-        far.sendall(data)
-        near.sendall(far.recv(4096))
+# TLS
 
 
 def test_tls_that_trusts_the_certificate(tls_port: int, certificate: Path, db: Database) -> None:
@@ -260,32 +206,6 @@ def test_a_file_that_is_missing_is_a_setting_error(tls_port: int) -> None:
 
 
 # Sentinel
-
-
-@pytest.fixture
-def sentinel_port(redis_server: RedisServer, tmp_path: Path) -> Iterator[int]:
-    """A sentinel that watches the server of the session as `mymaster`."""
-    server = find_server()
-    assert server
-    port = free_port()
-    config = tmp_path / "sentinel.conf"
-    config.write_text(
-        f"port {port}\nbind 127.0.0.1\ndir {tmp_path}\nsentinel monitor mymaster 127.0.0.1 {redis_server.port} 1\n"
-    )
-    with (tmp_path / "log").open("wb") as log:
-        process = subprocess.Popen([server, str(config), "--sentinel"], stdout=log, stderr=log)
-    eventually(lambda: _listens(port), saying="the sentinel listens")
-    yield port
-    process.terminate()
-    process.wait(10)
-
-
-def _listens(port: int) -> bool:
-    try:
-        socket.create_connection(("127.0.0.1", port)).close()
-    except OSError:
-        return False
-    return True
 
 
 def test_sentinel_leads_to_the_master(sentinel_port: int, db: Database) -> None:

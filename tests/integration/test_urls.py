@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -43,6 +44,23 @@ def test_database_number_in_the_path(lab: Lab) -> None:
     assert lab.broker.endswith(f"/{lab.db.number}")
     check(lab)
     assert lab.db.keys("celery-task-meta-*")
+
+
+def test_tls(tls_port: int, certificate: Path, lab: Lab) -> None:
+    tls = f"ssl_cert_reqs=required&ssl_ca_certs={certificate}"
+    url = f"rediss://localhost:{tls_port}/{lab.db.number}?{tls}"
+    lab.use(broker=url, backend=url)
+    check(lab)
+    results = [lab.send("add", number, 1) for number in range(300)]
+    assert [result.get(timeout=30) for result in results] == [number + 1 for number in range(300)]
+    assert lab.run("xsum", list(range(30_000))) == sum(range(30_000))
+
+
+def test_sentinel(sentinel_port: int, lab: Lab) -> None:
+    url = f"sentinel://127.0.0.1:{sentinel_port}/{lab.db.number}"
+    named = {"master_name": "mymaster"}
+    lab.use(broker=url, backend=url, broker_transport_options=named, result_backend_transport_options=named)
+    check(lab)
 
 
 def test_password(lab: Lab, locked_server: RedisServer) -> None:
