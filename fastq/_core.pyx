@@ -4,6 +4,7 @@ It imports nothing of fastq. Bytes, views and numbers go in and out. `_core.pyi`
 each part below is one idea, in the order in which a message meets them.
 """
 include "_core/layout.pxi"
+include "_core/debug.pxi"
 include "_core/wake.pxi"
 include "_core/segment.pxi"
 include "_core/ring.pxi"

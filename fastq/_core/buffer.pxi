@@ -21,9 +21,10 @@ cdef int grow(Buffer* b, size_t more) except -1:
 
 
 cdef inline int put(Buffer* b, const char* data, size_t n) except -1:
-    grow(b, n)
-    memcpy(b.data + b.size, data, n)
-    b.size += n
+    if n:                       # memcpy must not be called with NULL, also for nothing
+        grow(b, n)
+        memcpy(b.data + b.size, data, n)
+        b.size += n
     return 0
 
 

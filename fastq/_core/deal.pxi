@@ -79,15 +79,19 @@ cdef class _Dealing(_Waiting):
         cdef Entry* entry = &self.entries[index]
         cdef fq_frame* there = <fq_frame*>(hand.tasks + hand.place)
         if pad:
+            fq_step()
             there.size, there.kind = pad, FQ_PAD
             hand.head += pad
             hand.place = 0
             there = <fq_frame*>hand.tasks
+        fq_step()
         if payload == NULL:
             memcpy(there, frame, frame.size)
         else:
             memcpy(there, frame, sizeof(fq_frame))
+            fq_step()
             memcpy(<char*>there + sizeof(fq_frame), payload, frame.payload_len)
+        fq_step()
         there.number = <uint32_t>hand.count
         hand.entries[hand.count & (IN_FLIGHT - 1)] = index
         hand.places[hand.count & (IN_FLIGHT - 1)] = hand.head
@@ -98,6 +102,9 @@ cdef class _Dealing(_Waiting):
             hand.place = 0
         hand.count += 1
         hand.wake = True
+        fq_check(hand.head - hand.freed_at <= self.header.task_bytes, b"a task ring is overrun")
+        fq_check(hand.count - hand.freed <= IN_FLIGHT, b"more frames are out than can be remembered")
+        fq_check(hand.place == hand.head % self.header.task_bytes, b"the place is not that of the head")
 
     def deal(self):
         """Give pending entries to children that may take more, and wake who got some. Returns how many are left."""
@@ -122,8 +129,11 @@ cdef class _Dealing(_Waiting):
             hand = &self.hands[i]
             if hand.used and hand.wake:
                 hand.wake = False
+                fq_step()
                 hand.slot.task_count = hand.count
+                fq_step()
                 store64(&hand.slot.task_head, hand.head)
+                fq_step()
                 wake_child(hand.slot)
 
     def recall(self, uint32_t child):
@@ -134,6 +144,7 @@ cdef class _Dealing(_Waiting):
             return 0
         self.publish()
         started = or64(&hand.slot.gate, FQ_RECALL) & ~FQ_RECALL
+        fq_step()
         try:
             return self.take_back(hand, started)
         finally:
@@ -156,6 +167,7 @@ cdef class _Dealing(_Waiting):
                 raise MemoryError()
             memcpy(kept, frame, frame.size)
             frame.kind = FQ_VOID
+            fq_step()
             hand.entries[number & (IN_FLIGHT - 1)] = NONE
             self.entries[index].frame, self.entries[index].child = kept, NONE
             self.queue_first(index)

@@ -155,6 +155,7 @@ cdef class _Flushing(_Settling):
                 # The end of the last frame, not the beginning of the next: the child has not passed over a pad between.
                 hand.told_at = hand.places[(told - 1) & (IN_FLIGHT - 1)] + self.frame_at(hand, told - 1).size
                 hand.told = told
+                fq_check(hand.told_at <= load64(&hand.slot.task_tail) or not hand.used, b"told before it was finished")
 
     def confirm(self):
         """The broker has applied the last flush: the children's rings have room again."""
@@ -165,8 +166,11 @@ cdef class _Flushing(_Settling):
             if hand.entries == NULL or hand.freed == hand.told:
                 continue
             hand.freed, hand.freed_at = hand.told, hand.told_at
+            fq_step()
             hand.slot.acked_count = hand.freed
+            fq_step()
             store64(&hand.slot.acked_head, hand.freed_at)
+            fq_step()
 
     @property
     def untold(self):

@@ -57,9 +57,10 @@ cdef class Reader:
 
     def feed(self, bytes data not None):
         """Add received bytes (for tests, and connections that hand out bytes)."""
-        self.space(len(data))
-        memcpy(self.data + self.end, <char*>data, len(data))
-        self.end += len(data)
+        if data:
+            self.space(len(data))
+            memcpy(self.data + self.end, <char*>data, len(data))
+            self.end += len(data)
 
     cdef int64_t line(self, const char** at) except? -2:
         # The first line of a reply, at `at[0]`: sets `at[0]` behind it, returns its length without CR LF, or PART.

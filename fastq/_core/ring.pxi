@@ -93,12 +93,15 @@ cdef class ChildPort:
 
     cdef inline bint take(self) noexcept nogil:
         # Start the frame that `find` found; False if the engine had taken it back (then it is passed over).
+        fq_step()
         while not cas64(&self.slot.gate, self.number, self.number + 1):
             sched_yield()
+        fq_step()
         if self.frame.kind == FQ_VOID:
             self.leave()
             return False
         store64(&self.slot.started_ns, monotonic_ns())
+        fq_step()
         return True
 
     cdef inline void leave(self) noexcept nogil:
@@ -107,11 +110,17 @@ cdef class ChildPort:
         self.at += self.frame.size
         self.number += 1
         self.frame = NULL
+        fq_step()
         if self.slot.started_ns:
             self.slot.busy_ns += monotonic_ns() - self.slot.started_ns
+            fq_step()
             store64(&self.slot.started_ns, 0)
+        fq_step()
         store64(&self.slot.task_tail, self.at)
+        fq_step()
         store64(&self.slot.done_count, self.number)
+        fq_step()
+        fq_check(self.at <= self.slot.task_head, b"a child has finished more than was written")
 
     def start(self):
         """Start the task that `wait` found. False: the engine had taken it back; wait again."""
@@ -140,8 +149,11 @@ cdef class ChildPort:
             return NULL
         if pad:
             frame = <fq_result*>(self.result_ring + place)
+            fq_step()
             frame.size, frame.kind = pad, FQ_PAD
+            fq_step()
             store64(&self.slot.result_head, head + pad)
+            fq_step()
             place = 0
         frame = <fq_result*>(self.result_ring + place)
         frame.size, frame.payload_len, frame.flags = size, payload_len, 0
@@ -163,7 +175,10 @@ cdef class ChildPort:
         return frame
 
     cdef inline void publish(self, fq_result* frame) noexcept nogil:
+        fq_step()
         store64(&self.slot.result_head, self.slot.result_head + frame.size)
+        fq_step()
+        fq_check(self.slot.result_head - self.slot.result_tail <= self.result_bytes, b"a result ring is overrun")
 
     cdef int send(self, int kind, uint32_t outcome, uint32_t commands, const char* data, size_t n) except -1:
         cdef fq_result* frame
@@ -178,6 +193,7 @@ cdef class ChildPort:
         else:
             frame = self.make_room(<uint32_t>n)
             memcpy(<char*>frame + sizeof(fq_result), data, n)
+        fq_step()
         frame.kind, frame.flags, frame.outcome, frame.commands = kind, flags, outcome, commands
         frame.entry = self.frame.entry if self.frame != NULL else 0xFFFFFFFF
         frame.number = self.number

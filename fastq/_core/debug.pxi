@@ -1,0 +1,57 @@
+# What only debug builds have (FASTQ_DEBUG=1): checks, a count of memory, and a fuse. A release has nothing of it.
+#
+# `fq_check` is for what must hold between processes, where no exception can be raised: it aborts, with a word on
+# stderr. Where one can, plain `assert` does; a release leaves that out as well.
+#
+# The fuse kills this process with SIGKILL at the n-th step from now. Steps stand between any two stores that another
+# process can see. So a test can die at each of them, one after the other, and look at what it left behind.
+
+cdef extern from *:
+    """
+    #include <signal.h>
+    #include <stdio.h>
+    #include <stdlib.h>
+    #include <unistd.h>
+
+    #if defined(FASTQ_DEBUG) && FASTQ_DEBUG
+    static uint64_t fq_fuse = 0;        /* steps left to live; 0: no fuse */
+    static int64_t fq_alive = 0;        /* blocks of memory that have been allocated and not freed */
+
+    static inline void fq_step(void) { if (fq_fuse && --fq_fuse == 0) kill(getpid(), SIGKILL); }
+    static inline void fq_check(int holds, const char *what) {
+        if (!holds) { fprintf(stderr, "fastq._core is broken: %s\\n", what); abort(); } }
+
+    static inline void *fq_malloc(size_t n) { void *p = malloc(n); fq_alive += p != NULL; return p; }
+    static inline void *fq_realloc(void *old, size_t n) {
+        int fresh = old == NULL; void *p = realloc(old, n); fq_alive += fresh && p != NULL; return p; }
+    static inline void fq_free(void *p) { fq_alive -= p != NULL; free(p); }
+    #define malloc fq_malloc
+    #define realloc fq_realloc
+    #define free fq_free
+    #define FQ_IS_DEBUG 1
+    #else
+    static uint64_t fq_fuse; static int64_t fq_alive;
+    #define fq_step() ((void)0)
+    #define fq_check(holds, what) ((void)sizeof(holds), (void)sizeof(what))
+    #define FQ_IS_DEBUG 0
+    #endif
+    """
+    uint64_t fq_fuse
+    int64_t fq_alive
+    void fq_step() noexcept nogil
+    void fq_check(bint holds, const char* what) noexcept nogil
+    bint FQ_IS_DEBUG
+
+#: True in a debug build.
+DEBUG = bool(FQ_IS_DEBUG)
+
+
+def set_fuse(uint64_t steps):
+    """Have this process killed at the `steps`-th step from now; 0: never. Only debug builds have steps."""
+    global fq_fuse
+    fq_fuse = steps
+
+
+def alive():
+    """Blocks of memory that the core holds at the moment; always 0 in a release."""
+    return fq_alive
