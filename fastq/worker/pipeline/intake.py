@@ -28,8 +28,12 @@ MOST = 256
 #: Claims on their way at once, so that the next batch arrives while the last is dealt, however far the server is.
 PIPELINED = 3
 
-#: Seconds between two messages that came by waiting, below which it is cheaper to claim in batches.
-HURRY_S = 0.001
+#: Seconds between two messages that came by waiting, below which it is cheaper to claim in batches. One client that waits
+#: for each result before it sends the next task cannot be that fast: it always has the shortest way.
+HURRY_S = 0.0003
+
+#: Messages that a claim has to bring for batches to be worth their delay. Fewer come faster one by one.
+WORTH_PULLING = 4
 
 #: Seconds between claims when messages trickle in: the longest that batching may delay one.
 PULL_S = 0.001
@@ -298,7 +302,7 @@ class Intake:
             self._timers.cancel("pull")
 
     def _backlog_gone(self, taken: int) -> None:
-        if taken:
+        if taken >= WORTH_PULLING:
             self._timers.set("pull", PULL_S, self.pump)
         else:
             self._pulling = False
