@@ -28,8 +28,8 @@ MOST = 256
 #: Claims on their way at once, so that the next batch arrives while the last is dealt, however far the server is.
 PIPELINED = 3
 
-#: Seconds between two messages that came by waiting, below which it is cheaper to claim in batches. One client that waits
-#: for each result before it sends the next task cannot be that fast: it always has the shortest way.
+#: Seconds between two messages that came by waiting, below which it is cheaper to claim in batches. One client that
+#: waits for each result before it sends the next task is never that fast: it always has the shortest way.
 HURRY_S = 0.0003
 
 #: Messages that a claim has to bring for batches to be worth their delay. Fewer come faster one by one.
