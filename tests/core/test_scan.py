@@ -91,11 +91,15 @@ class Maker:
 
     def __init__(self, seed: int) -> None:
         self.random = random.Random(seed)
+        #: Half of the texts have white space where kombu has it, the others anywhere.
+        self.as_kombu = self.rarely(0.5)
 
     def rarely(self, share: float) -> bool:
         return self.random.random() < share
 
-    def white(self) -> bytes:
+    def white(self, usual: bytes = b"") -> bytes:
+        if self.as_kombu and not self.rarely(0.01):
+            return usual
         return b"".join(self.random.choices([b" ", b"\n", b"\t", b"\r"], k=self.random.randrange(3)))
 
     def good_string(self) -> bytes:
@@ -135,10 +139,10 @@ class Maker:
 
     def member(self, depth: int = 0) -> bytes:
         key = self.random.choice([self.good_string(), self.good_string(), self.string(), b'"__type__"'])
-        return key + self.white() + b":" + self.white() + self.value(depth + 1)
+        return key + self.white() + b":" + self.white(b" ") + self.value(depth + 1)
 
     def join(self, opening: bytes, items: list[bytes], closing: bytes) -> bytes:
-        comma = self.white() + b"," + self.white()
+        comma = self.white() + b"," + self.white(b" ")
         return opening + self.white() + comma.join(items) + self.white() + closing
 
 
@@ -146,8 +150,15 @@ class Maker:
 
 PARTS = {
     "envelope": ["body", "content-encoding", "content-type", "headers", "properties", "other"],
-    "headers": ["task", "id", "eta", "expires", "timelimit", "shadow", "retries", "group", "ignore_result"],
-    "properties": ["delivery_info", "delivery_tag", "body_encoding", "priority", "correlation_id"],
+    "headers": [
+        *["lang", "task", "id", "shadow", "eta", "expires", "group", "group_index", "retries", "timelimit", "root_id"],
+        *["parent_id", "argsrepr", "kwargsrepr", "origin", "ignore_result", "replaced_task_nesting"],
+        *["stamped_headers", "stamps"],
+    ],
+    "properties": [
+        *["correlation_id", "reply_to", "delivery_mode", "delivery_info", "priority"],
+        *["body_encoding", "delivery_tag"],
+    ],
     "delivery_info": ["exchange", "routing_key", "redelivered"],
 }
 USUAL_VALUES = {
@@ -160,6 +171,13 @@ USUAL_VALUES = {
     "expires": b"null",
     "shadow": b"null",
     "timelimit": b"[null, null]",
+    "lang": b'"py"',
+    "group": b"null",
+    "group_index": b"null",
+    "ignore_result": b"false",
+    "stamped_headers": b"null",
+    "stamps": b"{}",
+    "delivery_mode": b"2",
     "delivery_tag": b'"tag"',
     "body_encoding": b'"base64"',
     "exchange": b'""',
@@ -172,16 +190,16 @@ def build(make: Maker, kind: str) -> bytes:
     listed = []
     for name in PARTS[kind]:
         usual = build(make, name) if name in PARTS else USUAL_VALUES.get(name, b"0")
-        listed += [b'"%b":%b' % (name.encode(), value) for value in _changed(make, usual)]
+        listed += [b'"%b":%b%b' % (name.encode(), make.white(b" "), value) for value in _changed(make, usual)]
     if make.rarely(0.1):
         listed.append(make.member())
-    if make.rarely(0.3):
+    if make.rarely(0.2):
         make.random.shuffle(listed)
     return make.join(b"{", listed, b"}")
 
 
 def _changed(make: Maker, usual: bytes) -> list[bytes]:
-    if not make.rarely(0.04):
+    if not make.rarely(0.02):
         return [usual]
     other = make.random.choice([make.random.choice(TEMPTING), make.value()])
     return make.random.choice([[], [other], [other], [usual, usual], [usual, other], [other, usual]])
