@@ -1,7 +1,7 @@
 # The contract of the compiled core: what exists, and of which type. What it means is said in `_core/*.pxi`.
 
 from collections.abc import Callable, Mapping
-from typing import Any, Final, Literal, Protocol, TypeAlias
+from typing import Any, Final, Literal, Protocol, TypeAlias, final
 
 from _typeshed import WriteableBuffer
 
@@ -36,8 +36,9 @@ def alive() -> int: ...
 
 # --- layout ---------------------------------------------------------------------------------------------------------
 
+@final
 class Segment:
-    def __init__(self, buffer: WriteableBuffer) -> None: ...
+    def __new__(cls, buffer: WriteableBuffer) -> Segment: ...
     @staticmethod
     def size_of(slots: int, task_bytes: int, result_bytes: int) -> int: ...
     @classmethod
@@ -69,8 +70,9 @@ class Segment:
 
 def write_side(prefix: str, suffix: str, payload: bytes) -> bytes: ...
 
+@final
 class ChildPort:
-    def __init__(self, segment: Segment, index: int, eventfd: int, side_prefix: str) -> None: ...
+    def __new__(cls, segment: Segment, index: int, eventfd: int, side_prefix: str) -> ChildPort: ...
     def ready(self, pid: int) -> None: ...
     def retire(self) -> None: ...
     def wait(self, timeout_s: float = -1.0) -> Literal[0, 1, 2]: ...
@@ -100,9 +102,11 @@ def scan(envelope: bytes) -> tuple[str, str, bytes] | None: ...
 
 # --- ledger ---------------------------------------------------------------------------------------------------------
 
+@final
 class Names:
     def __new__(cls, names: list[bytes]) -> Names: ...
 
+@final
 class Ledger:
     missing: list[bytes]
     separate_results: bool
@@ -203,6 +207,7 @@ class Ledger:
 
 _Reply: TypeAlias = int | bytes | list[_Reply] | RuntimeError | None
 
+@final
 class Reader:
     def __init__(self) -> None: ...
     def space(self, least: int = 65536) -> memoryview: ...

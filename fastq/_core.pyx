@@ -1,3 +1,4 @@
+# cython: auto_pickle=False, autotestdict=False
 """The compiled core: rings in shared memory, replies, envelopes, and the ledger that joins them.
 
 It imports nothing of fastq. Bytes, views and numbers go in and out. `_core.pyi` is the contract;

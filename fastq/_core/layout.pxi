@@ -11,6 +11,7 @@
 # The file outlives its processes on purpose. Whoever restores a dead worker's claims reads from it which
 # tasks had been started, so that early acknowledged ones are not run twice.
 
+cimport cython
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memchr, memcmp, memcpy, memmove, memset
 

@@ -37,6 +37,7 @@ include "intake.pxi"
 include "collect.pxi"
 
 
+@cython.final
 cdef class Ledger(_Collecting):
     """Every delivery that this worker holds, and the engine's end of the rings. One thread.
 

@@ -1,5 +1,6 @@
 # Task names to numbers, looked up by bytes.
 
+@cython.final
 cdef class Names:
     """Task names to their index in the program's table, looked up by bytes without making an object."""
     cdef list names

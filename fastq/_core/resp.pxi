@@ -13,6 +13,8 @@ cdef enum:
     KEPT_ROOM = 1 << 20
     LARGE_ROOM = 16 << 20
 
+
+@cython.final
 cdef class Reader:
     """Received bytes of one connection, and the claims that are expected on it, in order."""
     cdef char* data

@@ -10,7 +10,8 @@
 # 4. The result is published before `done_count` moves. So an engine that reads `done_count` first, and the result ring
 #    afterwards, misses no result; and a child killed between the two has left its result behind.
 # 5. The engine overwrites a frame only when the broker has confirmed what it settled (acked_head), not when the child
-#    is through with it (task_tail): a restorer must still find it.
+#    is through with it (task_tail): a restorer must still find it. Room is given free up to the end of such a frame,
+#    never up to the beginning of the next: a pad between the two has not been passed by the child.
 
 from cpython.exc cimport PyErr_CheckSignals
 
@@ -18,6 +19,7 @@ cdef enum:
     SIDE_SHARE = 2      # A payload over 1/SIDE_SHARE of its ring goes to a side file.
 
 
+@cython.final
 cdef class ChildPort:
     """A child's door to the engine: tasks in, outcomes out. Used by one thread.
 

@@ -6,6 +6,7 @@ cdef extern from "<string.h>" nogil:
     size_t strnlen(const char*, size_t)
 
 
+@cython.final
 cdef class Segment:
     """The mapped segment. `buffer` is a writable, shared mapping that this object keeps alive.
 

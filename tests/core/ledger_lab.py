@@ -14,6 +14,9 @@ from tests.core.task_ring import FRAME, PAGE, RESULT_HEAD, RESULT_TAIL, TASK_HEA
 TASK_VOID = 3
 TASK_COUNT, ACKED_HEAD, ACKED_COUNT = 8, 16, 24
 
+#: FASTQ_FAST=0 is a supported way of running everything; then no message is plain.
+FAST = os.environ.get("FASTQ_FAST", "1") != "0"
+
 EARLY, LATE_TASK = 0, 1
 TASKS = [b"t.early", b"t.late"]
 PREFIX = b"claim:"

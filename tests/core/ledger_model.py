@@ -510,7 +510,8 @@ class World:
     def drain(self) -> None:
         """Let everything come to its end."""
         for _ in range(300):
-            if not (self.ledger.size or self.arriving or self.flying or self.flying_results):
+            flying = self.flying is not None or self.flying_results is not None
+            if not (self.ledger.size or self.ledger.untold or self.arriving or flying):
                 break
             self._drain_once()
             self.check()

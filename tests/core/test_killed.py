@@ -15,10 +15,13 @@ import pytest
 
 from fastq import _core
 from tests.core.forked import fork
-from tests.core.ledger_lab import STAMP, TASKS, Broker, Lab
+from tests.core.ledger_lab import FAST, STAMP, TASKS, Broker, Lab
 from tests.core.task_ring import envelope
 
-pytestmark = pytest.mark.skipif(not _core.DEBUG, reason="only a debug build can die at a step: make debug-core")
+pytestmark = [
+    pytest.mark.skipif(not _core.DEBUG, reason="only a debug build can die at a step: make debug-core"),
+    pytest.mark.skipif(not FAST, reason="the scenes are of plain messages; FASTQ_FAST=0 knows none"),
+]
 
 
 class Log:

@@ -11,8 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fastq import _core
-from tests.core.ledger_lab import LATE_TASK, STAMP, TASKS, Lab
+from tests.core.ledger_lab import FAST, LATE_TASK, STAMP, TASKS, Lab
 from tests.core.task_ring import envelope
+
+pytestmark = pytest.mark.skipif(not FAST, reason="the scenes are of plain messages; FASTQ_FAST=0 knows none")
 
 RESULT = b"*1\r\n$4\r\nPING\r\n"
 
@@ -125,17 +127,17 @@ def test_a_child_without_room_does_not_hold_up_the_others(lab: Lab) -> None:
     assert b"next" in begin(second)
 
 
-@pytest.mark.parametrize("place", range(0, 4096, 8))
-def test_results_of_every_size_fit_at_every_place(tmp_path: Path, place: int) -> None:
+def test_results_of_every_size_fit_at_every_place(tmp_path: Path) -> None:
     """A result of up to half the ring never waits for room that cannot come."""
-    lab = Lab(tmp_path, slots=1, result_bytes=4096)
-    port = lab.open_child(0)
-    port.store(1, b"x" * (place - 32) if place >= 32 else b"")
-    lab.ledger.collect()
-    for size in (2000, 2007, 2008, 2009, 2016, 2048, 2049, 5000):
-        port.store(1, b"y" * size)  # would sleep for ever
+    for place in range(32, 4096, 8):
+        lab = Lab(tmp_path, slots=1, result_bytes=4096)
+        port = lab.open_child(0)
+        port.store(1, b"x" * (place - 32))
         lab.ledger.collect()
-    lab.close()
+        for size in (2000, 2007, 2008, 2009, 2016, 2048, 2049, 5000):
+            port.store(1, b"y" * size)  # would sleep for ever
+            lab.ledger.collect()
+        lab.close()
 
 
 # ---------------------------------------------------------------------------- what was taken back does not count
@@ -335,6 +337,29 @@ def test_what_has_been_acknowledged_cannot_be_requeued(lab: Lab) -> None:
     assert lab.ledger.collect() == []
     lab.flush()
     assert lab.ledger.size == 0
+
+
+# ---------------------------------------------------------------------------- names
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.text("ab.", min_size=1, max_size=6), unique=True, max_size=60), st.integers(0, 60), st.data())
+def test_every_task_is_found_by_its_name(names: list[str], more: int, data: st.DataObject) -> None:
+    """Short names of few letters: many meet in one place of the table."""
+    names = list(dict.fromkeys([*names, *(f"module.task{n}" for n in range(more))]))
+    lab = Lab(Path("/nonexistent"), slots=1, task_bytes=1 << 18)
+    ledger = lab.ledger = _core.Ledger(
+        lab.segment, [n.encode() for n in names], [True] * len(names), [(0.0, 0.0)] * len(names)
+    )
+    ledger.add_key(b"queue", b"claim:", b"index")
+    lab.open_child(0)
+    ledger.set_depths(1000)
+    wanted = data.draw(st.lists(st.sampled_from([*names, "a", "unknown", "module.task"]), max_size=30))
+    lab.take([envelope(name) for name in wanted])
+    ledger.deal()
+    assert [frame.task for frame in lab.views[0].look()] == [names.index(name) for name in wanted if name in names]
+    assert len(ledger.take_odd()) == sum(name not in names for name in wanted)
+    lab.close()
 
 
 # ---------------------------------------------------------------------------- side files

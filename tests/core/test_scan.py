@@ -16,12 +16,10 @@ from hypothesis import strategies as st
 
 from fastq import _core
 from fastq.wire.envelope import read_header
+from tests.core.ledger_lab import FAST
 from tests.core.task_ring import envelope
 
 GOLDEN = Path(__file__).parent.parent / "celery" / "golden"
-
-#: FASTQ_FAST=0 is a supported way of running everything, this suite too.
-FAST = os.environ.get("FASTQ_FAST", "1") != "0"
 
 
 def recorded() -> list[bytes]:
