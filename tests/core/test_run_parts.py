@@ -6,10 +6,12 @@ import base64
 import json
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from fastq import _core
+from tests.core.ledger_lab import FAST
 from tests.core.task_ring import TaskRing, envelope
 
 
@@ -55,6 +57,7 @@ def test_what_is_unusual_is_declined() -> None:
     assert _core.head_of(b'{"body": "x"}') is None
 
 
+@pytest.mark.skipif(not FAST, reason="the frame is of a plain message; FASTQ_FAST=0 knows none")
 def test_the_ring_of_the_tests_is_the_ring() -> None:
     ring = TaskRing()
     ring.put(envelope("t.a", task_id="abc"), task=7, flags=_core.LATE, expires=12.5)
