@@ -73,6 +73,7 @@ class Nursery:
         # Objects that the collector never visits again keep their pages shared with all children.
         gc.collect()
         gc.freeze()
+        gc.enable()
 
     # ------------------------------------------------------------------------ loop
 
@@ -196,6 +197,7 @@ def _leave_it_to_the_engine(_number: int, _frame: object) -> None:
 def main(argv: list[str]) -> int:
     """Be the nursery at the other end of descriptor `argv[1]`."""
     die_with_parent(os.getppid())
+    gc.disable()  # an import makes little garbage; looking for it again and again is a tenth of the start
     # The terminal sends Ctrl+C to the whole group; what it means is the engine's to decide.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     for number in (signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP):

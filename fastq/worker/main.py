@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import faulthandler
+import gc
 import logging
 import os
 import signal
@@ -114,8 +115,11 @@ class Worker:
         self.segment = SharedSegment.create(self.name, slots=MOST_SLOTS)
         self.nursery = self._start_nursery()
         # A third of a start is the import of redis-py: it is done while the nursery, on another core, imports Celery.
+        gc.disable()
         import fastq.worker.engine  # noqa: F401
 
+        gc.freeze()
+        gc.enable()
         while self._program is None and self._failed is None and not self._stopped_early:
             self.poller.wait(None)
         if self._failed is not None:
