@@ -130,9 +130,10 @@ def test_a_lossy_start(proxy: Proxy, lab: Lab) -> None:
     lab.use(broker=proxy.url(number=lab.db.number), backend=lab.db.url)
     campaign = Campaign(lab, task="t.mark")
     worker = lab.worker(ready=False)
+    seen = 0
     for _ in range(3):
-        seen = proxy.connections
         eventually(lambda seen=seen: proxy.connections > seen, within_s=20)  # type: ignore[misc]
+        seen = proxy.connections  # before the cut: what it makes the worker open counts
         proxy.cut()
     worker.wait_ready()
     resumes(campaign)
