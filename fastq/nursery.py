@@ -16,6 +16,7 @@ import signal
 import socket
 import sys
 import warnings
+from collections.abc import Sequence
 from typing import NoReturn
 
 from fastq._core import Segment
@@ -77,9 +78,11 @@ class Nursery:
 
     # ------------------------------------------------------------------------ loop
 
-    def serve(self) -> None:
-        """Answer the engine until it says stop or is gone."""
+    def serve(self, waiting: Sequence[ToNursery] = ()) -> None:
+        """Answer the engine until it says stop or is gone; first `waiting`, which came while the application loaded."""
         wake = self._watch_children()
+        if not self._obey(waiting):
+            return
         poll = select.poll()
         poll.register(self.link.fileno(), select.POLLIN)
         poll.register(wake, select.POLLIN)
@@ -88,7 +91,7 @@ class Nursery:
             if wake in ready:
                 os.read(wake, 4096)
                 self.reap()
-            if self.link.fileno() in ready and not self._obey():
+            if self.link.fileno() in ready and not self._obey(self.link.receive()):
                 return
 
     def _watch_children(self) -> int:
@@ -99,8 +102,8 @@ class Nursery:
         self._wake_fds = (reader, writer)
         return reader
 
-    def _obey(self) -> bool:
-        for message in self.link.receive():
+    def _obey(self, messages: Sequence[ToNursery]) -> bool:
+        for message in messages:
             if isinstance(message, Fork):
                 self.fork(message.slot)
             elif isinstance(message, Notify):
@@ -224,7 +227,7 @@ def _serve(nursery: Nursery) -> int:
     assert isinstance(start, Start), f"the first message must be Start, not {start!r}"
     if not nursery.begin(start):
         return 1
-    nursery.serve()
+    nursery.serve(received[1:])
     return 0
 
 

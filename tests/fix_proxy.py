@@ -107,13 +107,13 @@ class Proxy:
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(10)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.connections += 1
         try:
             far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self.target_port)
         except OSError:
             writer.transport.abort()
             return
         self._open |= {writer, far_writer}
+        self.connections += 1  # from now on a cut reaches it
         ways = (self._forward(reader, far_writer), self._forward(far_reader, writer))
         try:
             await asyncio.gather(*ways)

@@ -72,7 +72,8 @@ def test_late_acknowledged_tasks_survive_a_dead_worker(lab: Lab) -> None:
     campaign.worker()
     verdict = campaign.settle()
     assert not verdict.missing, verdict
-    assert len(verdict.repeated) < BATCH, verdict
+    # What was done and not yet told to Redis when the engine died is done again: of each batch the smaller part.
+    assert len(verdict.repeated) < ROUNDS * BATCH // 2, verdict
 
 
 @fastq_only
