@@ -189,13 +189,9 @@ class Broker:
             self.lost(error)
 
     def pump(self, *steps: Callable[[], None]) -> None:
-        """Run steps that send; a connection that turns out to be gone takes all with it."""
-        try:
-            for step in steps:
-                step()
-        except BrokerUnavailable as error:
-            self.lost(error)
-            return
+        """Run steps that send, and have the loop send what the kernel did not take."""
+        for step in steps:
+            step()
         for fd, (stream, _) in self._streams.items():
             if stream.wants_to_write:
                 self._poller.watch(fd, lambda events, fd=fd: self._ready(fd, events), write=True)  # type: ignore[misc]
@@ -280,11 +276,8 @@ class ResultLink:
         """Send what there is."""
         if self._stream is None:
             return
-        try:
-            (step or self._store.pump)()
-            self._watch()
-        except BrokerUnavailable as error:
-            self._lost(error)
+        (step or self._store.pump)()
+        self._watch()
 
     def _watch(self) -> None:
         if self._stream is not None:

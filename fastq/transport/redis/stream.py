@@ -25,6 +25,7 @@ class Stream:
         self._connection = connection
         self._sock = connection.sock
         self._unsent = bytearray()
+        self._broken: OSError | None = None
         self._sock.setblocking(False)
         _tune(self._sock)
 
@@ -40,8 +41,12 @@ class Stream:
         return bool(self._unsent)
 
     def send(self, data: bytes) -> None:
-        """Send `data`, now as far as the kernel takes it, the rest by `write`."""
-        if self._unsent:
+        """Send `data`, now as far as the kernel takes it, the rest by `write`.
+
+        Never fails: that the connection is gone is said by `receive` and `write`, which the loop calls at once then. So
+        there is one place where losing it is handled, whoever wanted to send.
+        """
+        if self._unsent or self._broken is not None:
             self._unsent += data
             return
         sent = self._send_some(data)
@@ -49,7 +54,8 @@ class Stream:
             self._unsent += memoryview(data)[sent:]
 
     def write(self) -> None:
-        """Go on sending."""
+        """Go on sending. Raises BrokerUnavailable when the connection is gone."""
+        self._check()
         while self._unsent:
             sent = self._send_some(self._unsent)
             if not sent:
@@ -62,10 +68,18 @@ class Stream:
         except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
             return 0
         except OSError as error:
-            raise self._gone(error) from error
+            self._broken = error
+            with contextlib.suppress(OSError):
+                self._sock.shutdown(socket.SHUT_RDWR)  # wakes the loop, if the error itself has not
+            return 0
+
+    def _check(self) -> None:
+        if self._broken is not None:
+            raise self._gone(self._broken) from self._broken
 
     def receive(self) -> None:
-        """Take what has arrived to the reader."""
+        """Take what has arrived to the reader. Raises BrokerUnavailable when the connection is gone."""
+        self._check()
         while True:
             space = self.reader.space(RECEIVE_BYTES)
             try:
