@@ -17,6 +17,7 @@ from fastq.errors import BrokerRefused, BrokerUnavailable, FastqError
 from fastq.transport.connect import Endpoint, explain
 from fastq.transport.redis.stream import Stream
 from fastq.worker.cluster.lease import Lease, Welcome
+from fastq.worker.cluster.subscriptions import Subscriptions
 from fastq.worker.pipeline.intake import Intake
 from fastq.worker.pipeline.settle import DEADLINE_S, ResultStore, Settler
 from fastq.worker.poll import Errands, Poller, Timers
@@ -38,6 +39,9 @@ class Connections(msgspec.Struct, frozen=True):
 
     claims: Stream
     settles: Stream
+    hears: Stream
+    #: Channels that `hears` has asked for.
+    asked: set[bytes]
     waiters: list[tuple[int, Stream, int | None]]
     welcome: Welcome
 
@@ -62,6 +66,7 @@ class Broker:
         lease: Lease,
         intake: Intake,
         settler: Settler,
+        subscriptions: Subscriptions,
         poller: Poller,
         timers: Timers,
         errands: Errands,
@@ -71,6 +76,7 @@ class Broker:
         failed: Callable[[FastqError], None],
     ) -> None:
         self._endpoint, self._lease, self._intake, self._settler = endpoint, lease, intake, settler
+        self._subscriptions = subscriptions
         self._poller, self._timers, self._errands, self._retries = poller, timers, errands, retries
         self._came, self._went, self._failed = came, went, failed
         self._streams: dict[int, tuple[Stream, Callable[[Stream], None]]] = {}
@@ -99,8 +105,9 @@ class Broker:
     def _open_all(self, opened: list[Stream]) -> Connections:
         name = f"fastq:{self._lease.me.node}"
         client = self._endpoint.client(timeout_s=self._retries.timeout_s)
-        for _ in range(2):
+        for _ in range(3):
             opened.append(Stream(self._endpoint.open(self._retries.timeout_s, client_name=name)))
+        asked = self._subscriptions.greet(opened[2])
         waiters = [self._open_waiter(key, opened, name) for key in range(min(len(self._intake.keys), MOST_WAITERS))]
         try:
             welcome = self._lease.enter(client, [claim for _, claim in self._unanswered])
@@ -108,7 +115,7 @@ class Broker:
             raise explain(error, address=self._endpoint.addresses[0]) from error
         finally:
             client.close()
-        return Connections(opened[0], opened[1], waiters, welcome)
+        return Connections(opened[0], opened[1], opened[2], asked, waiters, welcome)
 
     def _open_waiter(self, key: int, opened: list[Stream], name: str) -> tuple[int, Stream, int | None]:
         connection = self._endpoint.open(self._retries.timeout_s, client_name=name)
@@ -121,13 +128,14 @@ class Broker:
             self._not_connected(outcome)
             return
         if self._closed:
-            for stream in (outcome.claims, outcome.settles, *(s for _, s, _ in outcome.waiters)):
+            for stream in (outcome.claims, outcome.settles, outcome.hears, *(s for _, s, _ in outcome.waiters)):
                 stream.close()
             return
         self._tries = 0
         self.up = self._was_up = True
         self._watch(outcome.claims, self._intake.ready)
         self._watch(outcome.settles, self._settler.ready)
+        self._watch(outcome.hears, self._subscriptions.ready)
         for _, stream, _ in outcome.waiters:
             self._watch(stream, self._intake.ready)
         self._hand_over(outcome)
@@ -140,6 +148,7 @@ class Broker:
             self._intake.reconcile(unanswered, {})
         self._intake.up(c.claims, waiters=c.waiters)
         self._settler.up(c.settles, applied=c.welcome.applied)
+        self.pump(lambda: self._subscriptions.up(c.hears, asked=c.asked))
         self._came(c.welcome)
 
     def _not_connected(self, error: Exception) -> None:
@@ -198,8 +207,10 @@ class Broker:
 
     def check(self) -> None:
         """Notice a server that has stopped answering."""
-        if self.up and self._settler.silent_s > DEADLINE_S:
+        if self.up and max(self._settler.silent_s, self._subscriptions.silent_s) > DEADLINE_S:
             self.lost(BrokerUnavailable(f"{self._shown} has not answered for {DEADLINE_S:g} seconds"))
+        elif self.up:
+            self.pump(self._subscriptions.ping)
 
     def lost(self, error: Exception) -> None:
         """A connection is gone: drop all, and start again."""
@@ -214,6 +225,7 @@ class Broker:
         self.up = False
         self._unanswered += self._intake.lost()
         self._settler.lost()
+        self._subscriptions.lost()
         for fd, (stream, _) in self._streams.items():
             self._poller.forget(fd)
             stream.close()

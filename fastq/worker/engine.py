@@ -101,6 +101,7 @@ class Engine:
         self.waiting, self.settler, self.results = parts.waiting, parts.settler, parts.results
         self.children, self.limits = parts.children, parts.limits
         self.endpoint, self.lease, self.janitor = parts.endpoint, parts.lease, parts.janitor
+        self.subscriptions = parts.subscriptions
         self.broker, self.result_link = parts.broker, parts.result_link
 
     # ------------------------------------------------------------------ the loop

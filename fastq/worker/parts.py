@@ -19,6 +19,7 @@ from fastq.transport.redis.registry import describe_process
 from fastq.transport.urls import Address
 from fastq.worker.broker import Broker, ResultLink, Retries
 from fastq.worker.cluster.lease import Janitor, Lease, Welcome
+from fastq.worker.cluster.subscriptions import Subscriptions
 from fastq.worker.pipeline.admit import Admission
 from fastq.worker.pipeline.deal import Dealer
 from fastq.worker.pipeline.intake import Intake, QueueKey
@@ -71,6 +72,8 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
     endpoint: Endpoint
     lease: Lease
     janitor: Janitor
+    #: Channels of the broker that are listened to: remote control, events of other workers, broadcasts.
+    subscriptions: Subscriptions
     broker: Broker
     results: ResultStore | None
     result_link: ResultLink | None
@@ -113,6 +116,7 @@ def assemble(program: ProgramInfo, *, worker: str, segment: SharedSegment, loop:
     )
     lease = Lease(me, keys=keys, bindings=bindings(program))
     settler = Settler(ledger, stamp_key=keys.flush(worker), timers=loop.timers)
+    subscriptions = Subscriptions()
     results, result_link = make_results(ledger, program, endpoint, loop=loop)
     return Parts(
         ledger=ledger,
@@ -131,7 +135,17 @@ def assemble(program: ProgramInfo, *, worker: str, segment: SharedSegment, loop:
         endpoint=endpoint,
         lease=lease,
         janitor=make_janitor(endpoint, keys, program),
-        broker=make_broker(endpoint, program, lease=lease, intake=intake, settler=settler, loop=loop, hooks=hooks),
+        subscriptions=subscriptions,
+        broker=make_broker(
+            endpoint,
+            program,
+            lease=lease,
+            intake=intake,
+            settler=settler,
+            subscriptions=subscriptions,
+            loop=loop,
+            hooks=hooks,
+        ),
         results=results,
         result_link=result_link,
     )
@@ -158,6 +172,7 @@ def make_broker(
     lease: Lease,
     intake: Intake,
     settler: Settler,
+    subscriptions: Subscriptions,
     loop: Loop,
     hooks: Hooks,
 ) -> Broker:
@@ -166,6 +181,7 @@ def make_broker(
         lease=lease,
         intake=intake,
         settler=settler,
+        subscriptions=subscriptions,
         poller=loop.poller,
         timers=loop.timers,
         errands=loop.errands,

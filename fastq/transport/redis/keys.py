@@ -39,6 +39,9 @@ class Keys(msgspec.Struct, frozen=True, kw_only=True):
     unacked_mutex_key: str = "unacked_mutex"
     #: Queue for messages whose exchange leads nowhere; kombu's option, by default there is none.
     deadletter_queue: str | None = None
+    #: kombu's options of pub/sub channels: True stands for "/DB.", False for nothing.
+    fanout_prefix: bool | str = True
+    fanout_patterns: bool = True
 
     @classmethod
     def from_options(cls, options: Mapping[str, Any]) -> Keys:
@@ -52,6 +55,8 @@ class Keys(msgspec.Struct, frozen=True, kw_only=True):
             unacked_index_key=options.get("unacked_index_key") or "unacked_index",
             unacked_mutex_key=options.get("unacked_mutex_key") or "unacked_mutex",
             deadletter_queue=options.get("deadletter_queue"),
+            fanout_prefix=options.get("fanout_prefix", True),
+            fanout_patterns=bool(options.get("fanout_patterns", True)),
         )
 
     # Queues
@@ -136,3 +141,11 @@ class Keys(msgspec.Struct, frozen=True, kw_only=True):
     def binding_permanent(self, exchange: str) -> str:
         """Set: those of them that do not expire."""
         return f"{self.prefix}_kombu.binding_permanent.{exchange}"
+
+    # Pub/sub
+
+    def channel(self, exchange: str, routing_key: str = "", *, db: int) -> str:
+        """What a fanout exchange publishes on. Database numbers are in the name because channels know no databases."""
+        before = self.fanout_prefix if isinstance(self.fanout_prefix, str) else "/{db}." if self.fanout_prefix else ""
+        after = f"/{routing_key}" if routing_key and self.fanout_patterns else ""
+        return f"{self.prefix}{before.format(db=db)}{exchange}{after}"
