@@ -36,6 +36,7 @@ cdef class _Collecting(_Intake):
         if tail != head:
             while tail != head:
                 tail += self.collect_result(hand, tail)
+            fq_step()
             store64(&hand.slot.result_tail, tail)
             wake_for_room(hand.slot)
         while hand.done < done:
@@ -84,7 +85,9 @@ cdef class _Collecting(_Intake):
         `only_hungry`: children are to wake it only when they come or go, or run out of tasks or of room for results.
         """
         cdef uint32_t i
+        fq_step()
         announce32(&self.header.engine_wait, FQ_WAKE_HUNGRY if only_hungry else FQ_WAKE_ANY)
+        fq_step()
         # The second look: whatever a child would have woken the engine for, had it come a moment later.
         for i in range(self.top):
             if self.hands[i].used and self.has_news(&self.hands[i], only_hungry):

@@ -86,10 +86,14 @@ cdef class ChildPort:
         # A signal that came after the caller's last Python code would be heard only after the sleep.
         PyErr_CheckSignals()
         with nogil:
+            fq_step()
             announce32(&self.slot.child_wait, 1)
+            fq_step()
             if self.at == load64(&self.slot.task_head) and not load32(&self.slot.command):
                 wake_engine(self.segment.header, self.eventfd, True)
+                fq_step()
                 futex_wait(&self.slot.child_wait, 1, until)
+                fq_step()
             store32(&self.slot.child_wait, 0)
         return 1 if self.find() else 2 if load32(&self.slot.command) else 0
 
@@ -167,10 +171,13 @@ cdef class ChildPort:
         cdef fq_result* frame = self.reserve(payload_len)
         while frame == NULL:
             with nogil:
+                fq_step()
                 announce32(&self.slot.result_wait, 1)
+                fq_step()
                 frame = self.reserve(payload_len)
                 if frame == NULL:
                     wake_engine(self.segment.header, self.eventfd, True)
+                    fq_step()
                     futex_wait(&self.slot.result_wait, 1, NULL)
                     frame = self.reserve(payload_len)
                 store32(&self.slot.result_wait, 0)

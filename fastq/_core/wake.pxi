@@ -67,19 +67,26 @@ cdef extern from *:
 
 cdef inline void wake_child(fq_slot* slot) noexcept nogil:
     # Called after the frame's head has been published.
+    fq_step()
     if look32(&slot.child_wait) and swap32(&slot.child_wait, 0):
+        fq_step()
         futex_wake(&slot.child_wait)
 
 
 cdef inline void wake_for_room(fq_slot* slot) noexcept nogil:
+    fq_step()
     if look32(&slot.result_wait) and swap32(&slot.result_wait, 0):
+        fq_step()
         futex_wake(&slot.result_wait)
 
 
 cdef inline void wake_engine(fq_header* header, int eventfd, bint hungry) noexcept nogil:
     # An engine that waits for a flush wants no result, only a child that has nothing left to do.
-    cdef uint32_t wants = look32(&header.engine_wait)
+    cdef uint32_t wants
+    fq_step()
+    wants = look32(&header.engine_wait)
     if wants == FQ_AWAKE or (wants == FQ_WAKE_HUNGRY and not hungry):
         return
     if swap32(&header.engine_wait, FQ_AWAKE) != FQ_AWAKE:
+        fq_step()
         signal_eventfd(eventfd)

@@ -57,10 +57,11 @@ def consume(port: _core.ChildPort, *, seed: int, sizes: int, nap_s: float) -> No
     chance = random.Random(seed)
     port.ready(os.getpid())
     while not port.stopping:
+        began = time.monotonic()
         found = port.wait(LIMIT_S)
+        assert time.monotonic() - began < LIMIT_S / 2, "nobody woke the child"
         if found == 1 and port.start():
             answer(port, chance, sizes=sizes)
-        assert found or port.stopping, "nobody woke the child"
         if nap_s and chance.random() < 0.02:
             time.sleep(chance.random() * nap_s)
 
@@ -101,6 +102,8 @@ class Stress(msgspec.Struct, kw_only=True):
     recalls: float = 0.0
     kills: float = 0.0
     depth: int = 20
+    #: A moment's sleep per so many steps between two words that both sides look at; in debug builds only.
+    jitter: int = 0
 
 
 class Traffic:
@@ -119,11 +122,13 @@ class Traffic:
 
     def run(self) -> None:
         """Everything; afterwards no child is left."""
+        _core.set_jitter(self.stress.jitter)
         try:
             while self.ledger.size or self.sent < self.stress.messages:
                 self._turn()
             self._dismiss()
         finally:
+            _core.set_jitter(0)
             for pid in self.pids.values():
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
