@@ -54,6 +54,8 @@ class Nursery:
         self.start = start
         # Inherited by children, not by programs that tasks start.
         os.set_inheritable(start.eventfd, False)
+        # Before the application can change our user: the file is the engine's.
+        self.segment = attach(start.segment)
         try:
             self.program.load(start.options)
             info = self.program.describe()
@@ -62,7 +64,8 @@ class Nursery:
             code = error.evidence.get("exit_code", error.exit_code)
             self.link.send(Failed(message=error.message, exit_code=int(str(code)), details=details))
             return False
-        self.segment = attach(start.segment)
+        # The kernel forgets it when a process changes its user, which the application's settings can ask for.
+        die_with_parent(os.getppid())
         self.max_tasks = info.max_tasks_per_child
         self.program.before_fork()
         self._keep_memory_shared()

@@ -10,6 +10,7 @@ from typing import Any, Literal, Protocol
 
 import msgspec
 
+from fastq.config.identity import Identity
 from fastq.config.settings import WorkerOptions
 
 
@@ -91,6 +92,11 @@ class ProgramInfo(msgspec.Struct, frozen=True, kw_only=True):
     soft_shutdown_timeout_s: float = 0.0
     soft_shutdown_on_idle: bool = False
     proc_alive_timeout_s: float = 4.0
+
+    #: What the application decides about the process, where no option does: whom the nursery has become, the file mask.
+    identity: Identity = Identity()
+    umask: int | None = None
+    pidfile: str | None = None
 
     log_format: str = ""
     task_log_format: str = ""

@@ -29,14 +29,17 @@ def take(file: Path) -> None:
     """Write our process id into the file, unless a live process is in it."""
     try:
         with _folder_locked(file.parent):
-            owner = live_owner(file)
-            if owner is not None:
-                raise PidfileHeld(
-                    f"pidfile {file}: process {owner} is alive and holds it; stop it, or use another file"
-                )
+            check(file)
             _replace(file)
     except OSError as error:
         raise OptionError(f"pidfile {file}: cannot be written: {error.strerror or error}") from error
+
+
+def check(file: Path) -> None:
+    """Raises PidfileHeld if a live process is in the file, OSError if it cannot be read."""
+    owner = live_owner(file)
+    if owner is not None:
+        raise PidfileHeld(f"pidfile {file}: process {owner} is alive and holds it; stop it, or use another file")
 
 
 def release(file: Path) -> None:

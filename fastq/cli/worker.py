@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import os
 import platform
@@ -14,7 +15,7 @@ import click
 import msgspec
 
 from fastq import clock, log
-from fastq.cli import pidfile
+from fastq.cli import daemon, pidfile
 from fastq.cli.banner import banner
 from fastq.cli.gather import flags_given, gather
 from fastq.cli.options import GroupedCommand, global_options, worker_options
@@ -39,8 +40,13 @@ def _worker(ctx: click.Context, **_options: object) -> int:
     options = enter_workdir(options)
     require_application(options)
     export(options)
+    remark = daemon.settle_in(options)
+    if daemon.wants_to_detach(options):
+        daemon.detach(options)
     with held_pidfile(options):
         start_log(options)
+        if remark:
+            logger.warning("%s", remark)
         report_not_yet(options)
         return start(options)
 
@@ -61,12 +67,17 @@ def start(options: WorkerOptions) -> int:
     """Hand over to the engine. It is imported now, so that `--help` and mistakes cost nothing."""
     from fastq.worker.main import run
 
-    return run(options, announce=_announce)
+    with contextlib.ExitStack() as files:
+        return run(options, announce=functools.partial(_loaded, files))
 
 
-def _announce(options: WorkerOptions, program: ProgramInfo) -> None:
+def _loaded(files: contextlib.ExitStack, options: WorkerOptions, program: ProgramInfo) -> None:
+    """The application is known: what it decides about this process, unless an option has, and the banner."""
     from fastq.worker.cluster.lease import LEASE_S
 
+    if options.pidfile is None and program.pidfile:
+        files.enter_context(pidfile.held(file_name(program.pidfile, node=program.node)))
+    start_log(options, program)
     announce(options, program, lease_s=LEASE_S)
 
 
@@ -118,12 +129,16 @@ def held_pidfile(options: WorkerOptions) -> Iterator[None]:
         yield
 
 
-def start_log(options: WorkerOptions) -> None:
-    logfile = options.logfile and file_name(options.logfile, node=node_name(options.hostname))
+def start_log(options: WorkerOptions, program: ProgramInfo | None = None) -> None:
+    """Open the log; again when the application is known, which may have a file and a format of its own."""
+    template = options.logfile or (program.logfile if program else None)
+    logfile = template and file_name(template, node=node_name(options.hostname))
+    log_format = program.log_format if program else None
     try:
-        log.setup(options.loglevel, logfile=logfile, color=False if options.no_color else None)
+        log.setup(options.loglevel, logfile=logfile, format=log_format, color=False if options.no_color else None)
     except OSError as error:
-        raise OptionError(f"{options.given['logfile']}: cannot open {logfile}: {error.strerror or error}") from error
+        where = options.given.get("logfile", "application's worker_logfile")
+        raise OptionError(f"{where}: cannot open {logfile}: {error.strerror or error}") from error
 
 
 def report_not_yet(options: WorkerOptions) -> None:

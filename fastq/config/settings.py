@@ -50,7 +50,6 @@ def declare(*flags: str, group: str, doc: str, **facts: Any) -> Setting:
 
 
 _NEEDS_BEAT = "there is no embedded beat; run `celery beat` beside the worker"
-_NEEDS_DETACH = "it belongs to --detach, which has no effect yet either"
 _NEEDS_GOSSIP = "fastq workers do not take part in gossip, mingle and heartbeats between workers"
 
 
@@ -150,7 +149,6 @@ class WorkerOptions(msgspec.Struct, frozen=True, kw_only=True):
             "-D",
             "--detach",
             group=WORKER,
-            not_yet="the worker stays in the foreground; let systemd, a container or `nohup … &` keep it",
             doc="Start the worker in the background.",
         ),
     ] = False
@@ -430,8 +428,7 @@ class WorkerOptions(msgspec.Struct, frozen=True, kw_only=True):
             group=DAEMON,
             read=str,
             celery="worker_uid",
-            not_yet="the worker keeps the user that started it; start it as the right one",
-            doc="User to change to.",
+            doc="User to change to, by name or number; only root can.",
         ),
     ] = None
     gid: Annotated[
@@ -441,19 +438,17 @@ class WorkerOptions(msgspec.Struct, frozen=True, kw_only=True):
             group=DAEMON,
             read=str,
             celery="worker_gid",
-            not_yet="the worker keeps the group that started it; start it as the right one",
-            doc="Group to change to.",
+            doc="Group to change to. Default: that of --uid.",
         ),
     ] = None
     umask: Annotated[
-        str | None,
+        int | None,
         declare(
             "--umask",
             group=DAEMON,
-            read=str,
+            read=values.umask,
             celery="worker_umask",
-            not_yet=_NEEDS_DETACH,
-            doc="Mask for the permissions of new files.",
+            doc="Mask for the permissions of new files, such as 022.",
         ),
     ] = None
     executable: Annotated[
@@ -463,8 +458,7 @@ class WorkerOptions(msgspec.Struct, frozen=True, kw_only=True):
             group=DAEMON,
             read=str,
             celery="worker_executable",
-            not_yet=_NEEDS_DETACH,
-            doc="Python to run the worker with.",
+            doc="Python to run the worker with, under --detach.",
         ),
     ] = None
 

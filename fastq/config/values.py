@@ -107,6 +107,17 @@ def override(text: str) -> tuple[str, str]:
     return (f"worker{name}" if name.startswith("_") else name), value
 
 
+def umask(text: str) -> int:
+    """A file mask: octal with a leading zero, else decimal, as Celery reads it."""
+    try:
+        number = int(text, 8 if text.startswith("0") else 10)
+    except ValueError:
+        number = -1
+    if not 0 <= number <= 0o777:
+        raise OptionError(f"must be a file mask such as 022, got {text!r}")
+    return number
+
+
 def optimization(text: str) -> str:
     """`default` or `fair`."""
     return one_of(text, ("default", "fair"))

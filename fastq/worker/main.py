@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from fastq import clock
+from fastq.config.identity import become
 from fastq.config.nodename import node_name
 from fastq.config.settings import WorkerOptions
 from fastq.errors import FastqError, ProcessLost, SurroundingsError
@@ -85,6 +86,7 @@ class Worker:
         program = self._load()
         if program is None:
             return self._code
+        self._settle_in(program)
         self._announce(self.options, program)
         for warning in program.warnings:
             logger.warning("%s", warning)
@@ -93,6 +95,19 @@ class Worker:
             self._purge(self._engine)
         self._engine.run()
         return self._end(self._engine)
+
+    def _settle_in(self, program: ProgramInfo) -> None:
+        """Do as the nursery did when it had read the application's settings (`worker_uid`, `worker_umask`)."""
+        if program.umask is not None:
+            os.umask(program.umask)
+        whom = program.identity
+        if not whom.is_ours and os.geteuid() == 0:
+            assert self.segment is not None
+            # Else we could not remove it at the end.
+            os.chown(self.segment.path, -1 if whom.uid is None else whom.uid, -1 if whom.gid is None else whom.gid)
+        remark = become(whom)
+        if remark:
+            logger.warning("%s", remark)
 
     def _make_engine(self, program: ProgramInfo) -> Engine:
         from fastq.worker.engine import Engine

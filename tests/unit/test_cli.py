@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import logging
-import os
 import re
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from fastq import errors
-from fastq.cli import worker
+from fastq.cli import daemon, worker
 from fastq.cli.main import main
 from fastq.config.settings import SETTINGS, WorkerOptions, variables
 
@@ -47,6 +44,8 @@ def standin(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Engine]
     monkeypatch.chdir(tmp_path)
     standin = Engine()
     monkeypatch.setattr(worker, "start", standin.run)
+    monkeypatch.setattr(daemon, "settle_in", lambda _options: "")  # this process has to stay what it is
+    monkeypatch.setattr(daemon, "detach", lambda _options: None)
     root = logging.getLogger()
     level, handlers = root.level, list(root.handlers)
     yield standin
@@ -75,7 +74,7 @@ def standin(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Engine]
         ("-A proj worker", {"disable_prefetch": None, "task_events": None, "queues": (), "loglevel": "WARNING"}),
         ("-A proj worker --time-limit 1.5 --soft-time-limit=1", {"time_limit": 1.5, "soft_time_limit": 1.0}),
         ("-A proj worker --max-tasks-per-child 10", {"max_tasks_per_child": 10}),
-        ("-A proj worker --autoscale 3,10 -B -E -D -s f", {"autoscale": (10, 3), "beat": True, "schedule": "f"}),
+        ("-A proj worker --autoscale 3,10 -B -E -s f", {"autoscale": (10, 3), "beat": True, "schedule": "f"}),
         ("-A proj worker -- worker.prefetch_multiplier=1", {"overrides": {"worker_prefetch_multiplier": "1"}}),
         ("-A proj worker .concurrency=3 -l debug", {"overrides": {"worker_concurrency": "3"}, "loglevel": "DEBUG"}),
         ("-q -C --skip-checks worker -A proj", {"quiet": True, "no_color": True, "skip_checks": True}),
@@ -183,57 +182,11 @@ def test_a_bug_keeps_its_traceback(standin: Engine) -> None:
         run("-A proj worker")
 
 
-def test_options_without_effect_are_reported_once_each(standin: Engine, tmp_path: Path) -> None:
-    run("-A proj worker -f out.log --autoscale 3 -B --uid nobody --pool-start-method fork")
-    lines = (tmp_path / "out.log").read_text().splitlines()
-    assert [line.split("] option ")[1].split(" is ")[0] for line in lines] == ["--autoscale", "--beat", "--uid"]
-    assert all("is accepted but not yet effective: " in line for line in lines)
-
-
-def test_overrides_of_celerys_settings_are_exported(standin: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    run("-A proj -b redis://there/3 --result-backend redis://here --config conf --loader l.L worker")
-    assert os.environ["CELERY_BROKER_URL"] == "redis://there/3"
-    assert os.environ["CELERY_RESULT_BACKEND"] == "redis://here"
-    assert os.environ["CELERY_CONFIG_MODULE"] == "conf"
-    assert os.environ["CELERY_LOADER"] == "l.L"
-
-
-def test_relative_names_depend_on_the_workdir(standin: Engine, tmp_path: Path) -> None:
-    (tmp_path / "there").mkdir()
-    run("-A proj worker --workdir there -f out.log")
-    assert (tmp_path / "there" / "out.log").exists()
-    assert standin.options[0].workdir == str(tmp_path / "there")
-
-
-def test_the_pidfile_is_there_while_the_engine_runs(standin: Engine, tmp_path: Path) -> None:
-    seen: list[str] = []
-    file = tmp_path / "w1.pid"
-    standin.at_start = lambda: seen.append(file.read_text())
-    assert run("-A proj worker -n w1@%h --pidfile %n.pid") == 0
-    assert seen == [f"{os.getpid()}\n"]
-    assert not file.exists()
-
-
-def test_a_live_process_in_the_pidfile_refuses_the_start(
-    standin: Engine, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_options_without_effect_are_reported_once_each(
+    standin: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "w.pid").write_text(f"{os.getppid()}\n")
-    assert run("-A proj worker --pidfile w.pid") == 73
-    assert f"process {os.getppid()} is alive" in capsys.readouterr().err
-    assert (tmp_path / "w.pid").read_text() == f"{os.getppid()}\n"
-    assert not standin.options
-
-
-def test_without_a_sub_command_there_is_help(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([]) == 0
-    assert "recover" in capsys.readouterr().out
-
-
-def test_help_and_version_import_neither_celery_nor_redis() -> None:
-    program = (
-        "import sys; from fastq.cli.main import main\n"
-        "for line in (['--help'], ['worker', '--help'], ['recover', '--help'], ['--version']): main(line)\n"
-        "sys.exit(','.join({'celery', 'kombu', 'redis', 'hiredis', 'psutil', 'asyncio'} & set(sys.modules)))"
-    )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
-    assert done.stderr.strip() == ""
+    monkeypatch.setattr(worker, "not_yet_effective", lambda _options: {"--one": "because", "--two": "of that"})
+    run("-A proj worker -f out.log")
+    lines = (tmp_path / "out.log").read_text().splitlines()
+    assert [line.split("] option ")[1].split(" is ")[0] for line in lines] == ["--one", "--two"]
+    assert all("is accepted but not yet effective: " in line for line in lines)

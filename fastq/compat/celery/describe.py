@@ -7,11 +7,12 @@ from typing import Any
 import msgspec
 
 from fastq.compat.celery.results import goes_through_ring
+from fastq.compat.celery.settle import Settled
 from fastq.compat.celery.worker import warnings_about
 from fastq.program import ProgramInfo, QueueInfo, ResultInfo, TaskInfo
 
 
-def describe(app: Any, worker: Any) -> ProgramInfo:
+def describe(app: Any, worker: Any, *, settled: Settled) -> ProgramInfo:
     """Everything the engine may know."""
     return ProgramInfo(
         app_name=f"{app.main or '__main__'}:{id(app):#x}",
@@ -24,6 +25,9 @@ def describe(app: Any, worker: Any) -> ProgramInfo:
         warnings=warnings_about(app, worker),
         task_events=bool(worker.task_events),
         concurrency=int(worker.concurrency),
+        identity=settled.identity,
+        umask=settled.umask,
+        pidfile=settled.pidfile,
         **_broker(app),
         **_limits(app, worker),
         **_logging(worker, app),

@@ -7,6 +7,7 @@ from typing import Any
 
 from fastq import _core
 from fastq.compat.celery.find import find, last_line
+from fastq.compat.celery.settle import Settled, settle_in
 from fastq.config.settings import WorkerOptions
 from fastq.errors import ApplicationError, FastqError
 from fastq.program import Door, ProgramInfo, Worker
@@ -19,6 +20,7 @@ class CeleryProgram:
         self.app: Any = None
         self.worker: Any = None
         self._child: Any = None
+        self._settled = Settled()
         self._names: list[str] = []
 
     def load(self, options: WorkerOptions) -> None:
@@ -26,6 +28,7 @@ class CeleryProgram:
         from fastq.compat.celery.worker import set_up
 
         self.app = find(options)
+        self._settled = settle_in(self.app, options)
         try:
             self.worker = set_up(self.app, options)
             self.app.finalize()
@@ -42,7 +45,7 @@ class CeleryProgram:
         """What the engine may know. The order of its tasks is the numbering in frames."""
         from fastq.compat.celery.describe import describe
 
-        info = describe(self.app, self.worker)
+        info = describe(self.app, self.worker, settled=self._settled)
         self._names = [task.name for task in info.tasks]
         return info
 
