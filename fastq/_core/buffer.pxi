@@ -2,7 +2,7 @@
 #
 # A buffer keeps its room from one flush to the next, unless a huge result has passed through it.
 
-from libc.stdlib cimport free, malloc, realloc
+from libc.stdlib cimport calloc, free, malloc, realloc
 
 cdef struct Buffer:
     char* data

@@ -5,9 +5,22 @@ cdef class _Dealing(_Waiting):
     cdef uint32_t first, last                  # pending, in order
     cdef readonly uint32_t pending
     cdef readonly uint64_t recalled
+    cdef uint64_t* admitted                    # by task number: messages that were queued or dealt, once each
+    cdef uint32_t tasks
 
-    def __cinit__(self, *_rest):
+    def __cinit__(self, Segment _segment, list tasks not None, *_rest):
         self.first = self.last = NONE
+        self.tasks = len(tasks)
+        self.admitted = <uint64_t*>calloc(self.tasks + 1, sizeof(uint64_t))
+        if self.admitted == NULL:
+            raise MemoryError()
+
+    def __dealloc__(self):
+        free(self.admitted)
+
+    cdef inline void count_admitted(self, fq_frame* frame, int n) noexcept nogil:
+        if frame.kind == FQ_TASK and frame.task < self.tasks:
+            self.admitted[frame.task] += n
 
     cdef void queue_last(self, uint32_t index) noexcept:
         self.entries[index].state, self.entries[index].next = PENDING, NONE
@@ -207,6 +220,7 @@ cdef class _Dealing(_Waiting):
         return [(i, *self.where(i)) for i in out]
 
     cdef void hold_again(self, uint32_t index) noexcept:
+        self.count_admitted(<fq_frame*>self.entries[index].frame, -1)
         free(self.entries[index].frame)
         self.entries[index].frame = NULL
         self.entries[index].state = HELD

@@ -57,6 +57,7 @@ cdef class _Intake(_Dealing):
         if self.limited:
             frame.soft_s, frame.hard_s = self.limits[task]
         entry.late = self.late[task]
+        self.admitted[task] += 1
         if self.log_received is not None:
             self.log_received.append((self.names.names[task], plain.id.at[: plain.id.size]))
         if self.first == NONE and not self.holding and self.deal_one(index, &frame, data):
@@ -114,6 +115,7 @@ cdef class _Intake(_Dealing):
             self.sides[index] = payload
             entry.side = True
         entry.frame, entry.late = <char*>frame, bool(flags & FQ_LATE)
+        self.count_admitted(frame, 1)
         self.note_limit(soft_s)
         self.note_limit(hard_s)
         if first:

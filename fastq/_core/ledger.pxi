@@ -22,6 +22,7 @@
 #     _Dealing     pending entries, task rings           deal.pxi
 #     _Intake      claimed messages                      intake.pxi
 #     _Collecting  result rings, sleep                   collect.pxi
+#     _Looking     views for whoever asks                look.pxi
 #     Ledger       children come and go                  here
 #
 # A message costs no Python object unless it is unusual.
@@ -35,10 +36,11 @@ include "waiting.pxi"
 include "deal.pxi"
 include "intake.pxi"
 include "collect.pxi"
+include "look.pxi"
 
 
 @cython.final
-cdef class Ledger(_Collecting):
+cdef class Ledger(_Looking):
     """Every delivery that this worker holds, and the engine's end of the rings. One thread.
 
     `tasks` are the names that the program knows, as bytes; `late` says of each whether it is acknowledged late;
