@@ -13,12 +13,14 @@ PYTEST := $(BIN)/python -m pytest
 # More for pytest: make test ARGS="tests/unit -x"
 ARGS ?=
 
-.PHONY: help venv demo test test-slow-path faults lint types format bench bench-micro debug-core sanitize-core clean
+.PHONY: help venv demo test test-slow-path celery-suite celery-suite-quick faults lint types format bench bench-micro debug-core sanitize-core clean
 
 help:
 	@echo "make demo            install, start a worker, send 100,000 tasks, show the figures beside Celery's"
 	@echo "make test            all tests but the long campaigns, with a Redis of their own"
 	@echo "make test-slow-path  the same without the compiled fast path (FASTQ_FAST=0)"
+	@echo "make celery-suite    Celery's own integration tests, with fastq and with celery worker, side by side: 20 minutes"
+	@echo "make celery-suite-quick  a choice of them with fastq, one minute"
 	@echo "make faults          the long campaigns: processes killed and wires cut, again and again"
 	@echo "make lint            style, imports, spelling      make format     what ruff can mend by itself"
 	@echo "make types           mypy, strict"
@@ -73,6 +75,13 @@ test: venv
 test-slow-path: venv
 	@mkdir -p build
 	FASTQ_FAST=0 $(PYTEST) --junitxml=build/tests-slow-path.xml $(ARGS)
+
+celery-suite: venv
+	$(BIN)/python -m tests.celery_suite $(ARGS)
+
+# Without the package index, which Celery's tests come from, it says so and passes.
+celery-suite-quick: venv
+	$(BIN)/python -m tests.celery_suite --quick --skip-unreachable $(ARGS)
 
 faults: venv
 	FASTQ_TEST_SLOW=1 $(PYTEST) tests/faults --timeout 3600 $(ARGS)

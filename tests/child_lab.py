@@ -64,7 +64,7 @@ class ChildLab:
         self.eventfd = os.eventfd(0)
         self.port = self.ring.port(self.eventfd)
         self.names = sorted(app.tasks)
-        worker = SimpleNamespace(hostname=NODE, app=app, max_tasks_per_child=None)
+        worker = SimpleNamespace(hostname=NODE, app=app, max_tasks_per_child=None, soft_time_limit=None)
         self.child = Child(app, worker=worker, number=1, port=self.port, names=self.names)
         self.child.rings = [ring for backend in _backends(app) if (ring := self.child._ring(backend)) is not None]
         self.runner: Any = self.child.runner(idle_s=0.0) if fast else PlainRunner(self.port, idle_s=0.0)

@@ -34,7 +34,7 @@ class Child:
         #: True while a soft time limit may interrupt what runs.
         self.interruptible = False
         receiver = Receiver(app, hostname=self.hostname, sender=consumer_stand_in(worker))
-        self.executor = Executor(app, receiver=receiver)
+        self.executor = Executor(app, receiver=receiver, soft_time_limit_s=worker.soft_time_limit)
         self.judge_ = Judge(app, receiver=receiver)
 
     # ------------------------------------------------------------------------ beginning and end
@@ -57,6 +57,7 @@ class Child:
     def _on_soft_limit(self, signum: int, frame: Any) -> None:
         in_plain_task = self._runner is not None and self._runner.interruptible
         if (self.interruptible or in_plain_task) and self.port.soft_limit_hits():
+            self.executor.limit_hit = True
             raise SoftTimeLimitExceeded()
 
     def _ring(self, backend: Any) -> ResultRing | None:

@@ -10,14 +10,16 @@ from collections.abc import Iterator
 from typing import Any
 
 from billiard.common import human_status, terminate_handler_fired
-from billiard.einfo import ExceptionInfo
+from billiard.einfo import ExceptionInfo, ExceptionWithTraceback
 from celery import signals
 from celery.app import trace as celery_trace
 from celery.exceptions import WorkerLostError
 from celery.utils.log import get_logger
+from celery.worker.request import Request
 
 from fastq import _core
 from fastq.compat.celery.receive import Received, Receiver, Refused
+from fastq.compat.celery.request_class import is_revoked, tell_accepted, tell_soft_limit
 from fastq.program import Door
 from fastq.wire.redelivery import mark_redelivered
 
@@ -49,8 +51,10 @@ def logged() -> Iterator[None]:
 class Executor:
     """Carries out started frames, one at a time, in the main thread of a child."""
 
-    def __init__(self, app: Any, *, receiver: Receiver) -> None:
-        self.app, self.receiver = app, receiver
+    def __init__(self, app: Any, *, receiver: Receiver, soft_time_limit_s: float | None = None) -> None:
+        self.app, self.receiver, self.soft_time_limit_s = app, receiver, soft_time_limit_s
+        #: True once the soft limit of the task that runs has hit.
+        self.limit_hit = False
 
     def run(self, port: Door) -> None:
         """Run the task of the current frame and end the frame.
@@ -78,7 +82,7 @@ class Executor:
 
     def _is_over(self, received: Received) -> bool:
         request = received.request
-        if request.expires and request.revoked():
+        if is_revoked(request):
             return True
         if signals.task_received.receivers:
             signals.task_received.send(sender=self.receiver.sender, request=request)
@@ -89,6 +93,8 @@ class Executor:
         request = received.request
         # The engine has acknowledged it already, as Celery's main process does on acceptance.
         request.acknowledged = not late
+        with logged():
+            tell_accepted(request)
         try:
             retval, info, runtime, text = self._call(received)
         except (SystemExit, KeyboardInterrupt) as error:
@@ -114,7 +120,13 @@ class Executor:
             {"args": received.args, "kwargs": received.kwargs, "hostname": request.hostname, "is_eager": False},
             **received.embed or {},
         )
-        return tracer(self.app, task, self.receiver.hostname)(request.id, received.args, received.kwargs, fields)
+        self.limit_hit = False
+        try:
+            return tracer(self.app, task, self.receiver.hostname)(request.id, received.args, received.kwargs, fields)
+        finally:
+            if self.limit_hit:
+                with logged():
+                    tell_soft_limit(request, self.soft_time_limit_s)
 
 
 def tracer(app: Any, task: Any, hostname: str) -> Any:
@@ -130,7 +142,10 @@ def conclude(received: Received, *, retval: Any, info: Any, runtime: Any, text: 
         # Celery's main process ends over this one. The failure is stored and told already.
         _acknowledge_failure(received)
         return
-    received.request.on_success((1, retval, runtime) if info else (0, text, runtime))
+    if info and isinstance(retval.exception, ExceptionWithTraceback):
+        retval.exception = retval.exception.exc  # as on the other side of Celery's pipe
+    # Celery's worker puts a class of its own on top of the application's, so that its `on_success` is never called.
+    Request.on_success(received.request, (1, retval, runtime) if info else (0, text, runtime))
 
 
 def fail(received: Received, error: MemoryError) -> None:

@@ -10,6 +10,7 @@ import threading
 from typing import Any
 
 from fastq.compat.celery.find import last_line
+from fastq.compat.celery.request_class import unheard
 from fastq.config.nodename import node_name
 from fastq.config.settings import WorkerOptions
 from fastq.errors import SettingError
@@ -129,7 +130,7 @@ def warnings_about(app: Any, worker: Any) -> list[str]:
     """What of this application does not take effect here, one line each."""
     found = [f"the worker bootstep {name} is ignored: it needs Celery's own pool" for name in worker.blueprint.ignored]
     found += [f"the consumer bootstep {step} is ignored: there is no Celery consumer" for step in _consumer_steps(app)]
-    found += _replaced_classes(app)
+    found += _replaced_classes(app) + unheard(app)
     return found + [f"the application started the thread {name!r} before children are forked" for name in _threads()]
 
 

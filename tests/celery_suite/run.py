@@ -1,0 +1,114 @@
+"""Run Celery's tests against one engine, in a pytest of their own, on a Redis of their own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+from tests.celery_suite.source import ROOT
+from tests.fix_redis import RedisServer
+
+#: Where Celery's tests are, below the folder of its source distribution.
+TESTS = "t/integration"
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """What became of one test."""
+
+    outcome: str
+    seconds: float = 0.0
+    why: str = ""
+
+
+class Results(msgspec.Struct):
+    """What became of all tests with one engine."""
+
+    engine: str
+    tests: dict[str, Outcome] = {}
+    #: Tests that failed the first time and passed alone.
+    repeated: set[str] = set()
+
+    def named(self, outcome: str) -> list[str]:
+        """The tests that ended so."""
+        return sorted(name for name, test in self.tests.items() if test.outcome == outcome)
+
+    @property
+    def seconds(self) -> float:
+        """How long all tests took together."""
+        return sum(test.seconds for test in self.tests.values())
+
+
+class Runner:
+    """Runs any choice of the tests in `folder` against `engine`; writes logs and reports to `out`."""
+
+    def __init__(self, *, folder: Path, engine: str, out: Path, concurrency: int) -> None:
+        self.folder, self.engine, self.out, self.concurrency = folder, engine, out, concurrency
+
+    def run(self, *, only: Sequence[str] = (), without: Sequence[str] = ()) -> Results:
+        """All chosen tests; those that fail once more, alone. Celery itself repeats many of them up to five times."""
+        results = Results(self.engine, self._pytest(only=only, without=without))
+        failed = results.named("failed")
+        if failed:
+            for name, outcome in self._pytest(only=failed, without=()).items():
+                results.tests[name] = outcome
+                if outcome.outcome != "failed":
+                    results.repeated.add(name)
+        return results
+
+    def _pytest(self, *, only: Sequence[str], without: Sequence[str]) -> dict[str, Outcome]:
+        self.out.mkdir(parents=True, exist_ok=True)
+        report = self.out / f"report-{self.engine}.json"
+        report.unlink(missing_ok=True)
+        server = RedisServer()
+        server.start()
+        try:
+            with (self.out / f"pytest-{self.engine}.log").open("ab") as log:
+                subprocess.run(
+                    _command(only, without),
+                    cwd=self.folder,
+                    env=self._environment(server, report, only=only, without=without),
+                    stdout=log,
+                    stderr=log,
+                    check=False,
+                )
+        finally:
+            server.remove()
+        return _read(report)
+
+    def _environment(
+        self, server: RedisServer, report: Path, *, only: Sequence[str], without: Sequence[str]
+    ) -> dict[str, str]:
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith(("CELERY", "FASTQ_TEST"))}
+        return inherited | {
+            "TEST_BROKER": server.url(),
+            "TEST_BACKEND": server.url(),
+            "REDIS_HOST": "127.0.0.1",
+            "REDIS_PORT": str(server.port),
+            "PYTHONPATH": f"{ROOT}{os.pathsep}{self.folder}",
+            "CELERY_SUITE_ENGINE": self.engine,
+            "CELERY_SUITE_CONCURRENCY": str(self.concurrency),
+            "CELERY_SUITE_REPORT": str(report),
+            "CELERY_SUITE_OUT": str(self.out),
+            "CELERY_SUITE_CHOICE": json.dumps({"only": list(only), "without": list(without)}),
+        }
+
+
+def _command(only: Sequence[str], without: Sequence[str]) -> list[str]:
+    files = sorted({f"{TESTS}/{name.split('::')[0]}" for name in only}) or [TESTS]
+    # Whole files are not even imported: some need packages that are not installed.
+    ignored = [f"--ignore={TESTS}/{pattern}" for pattern in without if "::" not in pattern]
+    plugins = ["-p", "celery.contrib.pytest", "-p", "tests.celery_suite.plugin", "-p", "no:cacheprovider"]
+    return [sys.executable, "-m", "pytest", *plugins, "-v", "-rfE", "--color=no", *ignored, *files]
+
+
+def _read(report: Path) -> dict[str, Outcome]:
+    if not report.exists():
+        return {}
+    found = msgspec.json.decode(report.read_bytes(), type=dict[str, Outcome])
+    return {name.removeprefix(f"{TESTS}/"): outcome for name, outcome in found.items()}

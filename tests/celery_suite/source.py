@@ -1,0 +1,53 @@
+"""Get the tests of the installed Celery from its source distribution. They stay in a cache, outside the repository."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+import celery
+
+ROOT = Path(__file__).resolve().parents[2]
+CACHE = ROOT / "build" / "celery-suite"
+
+#: What is unpacked. Not Celery itself: the installed one is tested.
+_WANTED = ("t/", "pyproject.toml")
+
+
+class SourceUnreachable(Exception):
+    """The package index could not be asked for Celery's source distribution; the text says why."""
+
+
+def suite_folder() -> Path:
+    """The folder that holds Celery's package `t`, fetched if it is not there yet. Raises SourceUnreachable."""
+    folder = CACHE / f"celery-{celery.__version__}"
+    if not (folder / "t" / "integration").is_dir():
+        _unpack(_archive(), folder)
+    return folder
+
+
+def _archive() -> Path:
+    wanted = CACHE / f"celery-{celery.__version__}.tar.gz"
+    if not wanted.exists():
+        CACHE.mkdir(parents=True, exist_ok=True)
+        command = [sys.executable, "-m", "pip", "download", "--disable-pip-version-check", "--quiet", "--dest"]
+        command += [str(CACHE), "--no-deps", "--no-binary", "celery", "--no-build-isolation"]
+        done = subprocess.run([*command, f"celery=={celery.__version__}"], capture_output=True, text=True, check=False)
+        if not wanted.exists():
+            raise SourceUnreachable(f"pip download celery=={celery.__version__}: {done.stderr.strip()[-500:]}")
+    return wanted
+
+
+def _unpack(archive: Path, folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    with tarfile.open(archive) as tar:
+        wanted = [member for member in tar.getmembers() if _is_wanted(member, under=folder.name)]
+        tar.extractall(CACHE, members=wanted)
+
+
+def _is_wanted(member: tarfile.TarInfo, *, under: str) -> bool:
+    path = member.name.removeprefix(f"{under}/")
+    return member.isfile() and ".." not in Path(path).parts and path.startswith(_WANTED)
