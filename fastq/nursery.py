@@ -58,7 +58,7 @@ class Nursery:
         self.segment = attach(start.segment)
         try:
             self.program.load(start.options)
-            info = self.program.describe()
+            info = self.program.describe(numbered=start.tasks)
         except FastqError as error:
             details = str(error.evidence.get("details", ""))
             code = error.evidence.get("exit_code", error.exit_code)

@@ -6,6 +6,7 @@ interface behind which an application lives; it is loaded in the nursery and use
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal, Protocol
 
 import msgspec
@@ -27,6 +28,8 @@ class TaskInfo(msgspec.Struct, frozen=True, kw_only=True):
     rate_limit: str | None = None
     #: False for tasks whose messages are not reported to monitors.
     send_events: bool = True
+    #: It was there before a reload, and is not any more: only its number is taken.
+    gone: bool = False
 
 
 class QueueInfo(msgspec.Struct, frozen=True, kw_only=True):
@@ -174,7 +177,8 @@ class Program(Protocol):
     def load(self, options: WorkerOptions) -> None:
         """Find and import the application, apply the options. Raises ApplicationError or SettingError."""
 
-    def describe(self) -> ProgramInfo: ...
+    def describe(self, *, numbered: Sequence[str] = ()) -> ProgramInfo:
+        """What the engine may know. The tasks of these names keep their numbers, others come behind."""
 
     def before_fork(self) -> None:
         """Close what processes must not share, and import what every child needs."""

@@ -12,7 +12,14 @@ cdef class _Intake(_Dealing):
     cdef readonly double shortest_limit        # the shortest of them, seconds
 
     def __cinit__(self, Segment _segment, list tasks not None, list late not None, list limits not None):
-        self.names, self.late, self.limits, self.odd = Names(tasks), bytearray(late), limits, []
+        self.late, self.odd = bytearray(), []
+        self.know(tasks, late, limits)
+
+    def know(self, list tasks not None, list late not None, list limits not None):
+        """The program's tasks from now on, as for a new ledger. Those that were known keep their numbers."""
+        if len(tasks) < len(self.late):
+            raise ValueError(f"{len(tasks)} tasks, after {len(self.late)}: numbers are in use")
+        self.names, self.late, self.limits = Names(tasks), bytearray(late), limits
         for soft, hard in limits:
             self.note_limit(soft)
             self.note_limit(hard)

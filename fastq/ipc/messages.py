@@ -27,6 +27,8 @@ class Start(_Message, frozen=True, kw_only=True):
     eventfd: int
     #: Unique name of this worker.
     worker: str
+    #: Names of tasks that keep their numbers, in the order of these.
+    tasks: list[str] = []
 
 
 class Fork(_Message, frozen=True, kw_only=True):

@@ -18,6 +18,7 @@ from fastq.worker.pipeline.deal import HORIZON_S
 from fastq.worker.poll import Errands, Poller, Timers
 from fastq.worker.processes.children import Child
 from fastq.worker.processes.nursery import NurseryProcess
+from fastq.worker.processes.reload import Reload, unmovable
 
 logger = logging.getLogger(__name__)
 
@@ -56,11 +57,12 @@ class Engine:
         poller: Poller,
         timers: Timers,
         errands: Errands,
-        restart_nursery: Callable[[], NurseryProcess],
+        start_nursery: Callable[[Sequence[str]], NurseryProcess],
+        restart: Callable[[], None],
     ) -> None:
         self.program, self.worker, self.segment, self.nursery = program, worker, segment, nursery
         self.poller, self.timers, self.errands = poller, timers, errands
-        self._restart_nursery = restart_nursery
+        self._start_nursery, self._restart = start_nursery, restart
         self.state = State.RUNNING
         self.failure: FastqError | None = None
         self.given_back = self.abandoned = 0
@@ -81,7 +83,8 @@ class Engine:
                 hooks=Hooks(
                     credit=self._credit,
                     round_trip=self._measure_round_trip,
-                    fork=lambda slot: self.nursery.fork(slot),
+                    fork=self._fork,
+                    expecting=lambda: self.reload.under_way,
                     collect=self._collect,
                     lost_child=self._lost_child,
                     broker_came=self._broker_came,
@@ -103,6 +106,12 @@ class Engine:
         self.endpoint, self.lease, self.janitor = parts.endpoint, parts.lease, parts.janitor
         self.subscriptions = parts.subscriptions
         self.broker, self.result_link = parts.broker, parts.result_link
+        self.reload = Reload(
+            children=parts.children,
+            start=self._another_nursery,
+            change=self._change,
+            settled=self._reloaded,
+        )
 
     # ------------------------------------------------------------------ the loop
 
@@ -144,6 +153,9 @@ class Engine:
             self.broker.pump(self.waiting.pump, self.intake.pump, self.settler.pump)
         if self.result_link is not None:
             self.result_link.pump()
+        if self.reload.needs_pump:
+            self.children.relieve()
+            self.reload.pump()
         if self.dealer.needs_watching:
             self.timers.sooner("unstick", HORIZON_S, _nothing)
         if self.state in STOPPING:
@@ -287,12 +299,12 @@ class Engine:
             self.admission.judge(entry, payload, verdict)
 
     def nursery_ended(self, nursery: NurseryProcess) -> None:
-        """The nursery is gone."""
-        if nursery is not self.nursery or self._dismissed:
+        """A nursery is gone."""
+        if self._dismissed or self.reload.refused(nursery) or nursery is not self.nursery:
             return
         code = nursery.process.returncode
         logger.error("The nursery pid:%s ended with code %s; starting another.", nursery.pid, code)
-        self.children.orphaned()
+        self.children.orphaned(nursery, present=True)
         self._failed_nurseries += 1
         if self._failed_nurseries > MOST_NURSERIES:
             self._fail(
@@ -303,15 +315,46 @@ class Engine:
             self.timers.set("nursery", 0.0 if code < 0 else NURSERY_RETRY_S * self._failed_nurseries, self._new_nursery)
 
     def _new_nursery(self) -> None:
-        self.nursery = self._restart_nursery()
+        self.nursery = self._another_nursery()
 
-    def new_program(self, program: ProgramInfo) -> None:
+    def _another_nursery(self) -> NurseryProcess:
+        """Have the application loaded again, its tasks numbered as they are."""
+        return self._start_nursery([task.name for task in self.program.tasks])
+
+    def _fork(self, slot: int) -> NurseryProcess:
+        self.nursery.fork(slot)
+        return self.nursery
+
+    def new_program(self, nursery: NurseryProcess, program: ProgramInfo) -> None:
         """Another nursery has loaded the application."""
+        if self.reload.is_coming(nursery):
+            self.reload.loaded(program, present=self.nursery)
+            return
         self._failed_nurseries = 0
-        if [task.name for task in program.tasks] != [task.name for task in self.program.tasks]:
-            logger.critical("The application has other tasks than before; this worker has to be started again.")
-            self.stop(Event.TERM)
-        self.children.adopted()
+        if self._change(nursery, program):
+            self._know_tasks()
+            self.children.adopted()
+
+    def _change(self, nursery: NurseryProcess, program: ProgramInfo) -> bool:
+        """Work with this nursery and what it has loaded from now on; False if that takes another engine."""
+        if changed := unmovable(self.program, program):
+            logger.warning("Changed, and not to be changed in a running engine: %s.", ", ".join(changed))
+            self._restart()
+            return False
+        self.nursery, self.program = nursery, program
+        self.dealer.multiplier = program.prefetch_multiplier
+        if self._announced:
+            nursery.notify("worker_ready", {})
+        self.children.keep(program.concurrency)
+        return True
+
+    def _reloaded(self) -> None:
+        self._know_tasks()
+        logger.info("%s ready.", self.program.node)  # Celery's word, also after its restart
+
+    def _know_tasks(self) -> None:
+        """All children know the program's tasks: take their messages."""
+        self.admission.know(self.program.tasks)
 
     # ------------------------------------------------------------------ stopping
 
@@ -412,6 +455,7 @@ class Engine:
     def close(self) -> None:
         """Say goodbye: children, nursery, broker, segment. May be called twice."""
         self._dismissed = True
+        self.reload.close()
         self._send_children_away()
         self.nursery.kill()
         self.children.close()

@@ -8,7 +8,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from fastq import clock
@@ -122,7 +122,8 @@ class Worker:
             poller=self.poller,
             timers=self.timers,
             errands=self.errands,
-            restart_nursery=self._start_nursery,
+            start_nursery=self._start_nursery,
+            restart=self._restart,
         )
 
     def _load(self) -> ProgramInfo | None:
@@ -141,15 +142,22 @@ class Worker:
             raise _as_error(self._failed)
         return self._program
 
-    def _start_nursery(self) -> NurseryProcess:
+    def _start_nursery(self, tasks: Sequence[str] = ()) -> NurseryProcess:
+        """Have the application loaded. `tasks` keep their numbers."""
         assert self.segment is not None
-        start = Start(options=self.options, segment=str(self.segment.path), eventfd=self.eventfd, worker=self.name)
+        start = Start(
+            options=self.options,
+            segment=str(self.segment.path),
+            eventfd=self.eventfd,
+            worker=self.name,
+            tasks=list(tasks),
+        )
         return NurseryProcess(start, poller=self.poller, said=self._said, ended=self._nursery_ended)
 
     def _said(self, nursery: NurseryProcess, message: ToEngine) -> None:
         if self._engine is not None:
             if isinstance(message, Ready):
-                self._engine.new_program(message.program)
+                self._engine.new_program(nursery, message.program)
             else:
                 self._engine.said(nursery, message)
         elif isinstance(message, Ready):
@@ -182,14 +190,27 @@ class Worker:
         if number == signal.SIGTERM and os.environ.get("REMAP_SIGTERM") == "SIGQUIT":
             number = signal.SIGQUIT
         if number == signal.SIGHUP and not sys.stdout.isatty():  # on a terminal it means that the terminal is gone
-            self.restart = True
-            logger.warning("Restarting after this: %s", " ".join(sys.orig_argv))
+            self.reload()
+            return
         cold = number == signal.SIGQUIT
         if number == signal.SIGINT:
             self._interrupts += 1
             self._code = INTERRUPTED
             cold = self._interrupts > 1
         self._stop(number, cold=cold)
+
+    def reload(self) -> None:
+        """Load the application again, and have it run by new children, one after the other."""
+        if self._engine is not None and self._engine.state is State.RUNNING:
+            self._engine.reload.begin()
+        else:
+            logger.warning("Nothing to reload: the worker is starting or stopping.")
+
+    def _restart(self) -> None:
+        """Stop, and start again with the same command line in the same process."""
+        self.restart = True
+        logger.warning("Restarting after this: %s", " ".join(sys.orig_argv))
+        self._stop(signal.SIGHUP, cold=False)
 
     def _stop(self, number: int, *, cold: bool) -> None:
         if self._engine is None:

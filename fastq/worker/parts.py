@@ -24,7 +24,7 @@ from fastq.worker.pipeline.admit import Admission
 from fastq.worker.pipeline.deal import Dealer
 from fastq.worker.pipeline.intake import Intake, QueueKey
 from fastq.worker.pipeline.order import Turns
-from fastq.worker.pipeline.rate import Buckets, interval_s
+from fastq.worker.pipeline.rate import Buckets, interval_s, plain_names
 from fastq.worker.pipeline.settle import ResultStore, Settler
 from fastq.worker.pipeline.waiting import Waiting
 from fastq.worker.poll import Errands, Poller, Timers
@@ -50,7 +50,9 @@ class Hooks(msgspec.Struct, frozen=True, kw_only=True):
 
     credit: Callable[[], int]
     round_trip: Callable[[float], None]
-    fork: Callable[[int], None]
+    fork: Callable[[int], object]
+    #: Whether names of tasks that nobody knows may soon be known.
+    expecting: Callable[[], bool]
     collect: Callable[[], None]
     lost_child: Callable[[Child, Verdict], None]
     broker_came: Callable[[Welcome], None]
@@ -96,6 +98,7 @@ def assemble(program: ProgramInfo, *, worker: str, segment: SharedSegment, loop:
         side_prefix=segment.path,
         undecodable_key=lambda key: keys.undecodable(queue_keys[key].queue).encode(),
         log_received=logs_received,
+        expecting=hooks.expecting,
         buckets=Buckets(rate_limits(program)),
     )
     children = Children(
@@ -243,10 +246,9 @@ def rate_limits(program: ProgramInfo) -> dict[int, float]:
 
 
 def make_ledger(segment: SharedSegment, tasks: Sequence[TaskInfo], *, limited: Container[int] = ()) -> _core.Ledger:
-    # The compiled way does not know the names of limited tasks, so each of their messages is looked at.
     return _core.Ledger(
         segment.core,
-        [b"" if number in limited else task.name.encode() for number, task in enumerate(tasks)],
+        plain_names(tasks, limited=limited),
         [task.acks_late for task in tasks],
         [(task.soft_time_limit or 0.0, task.time_limit or 0.0) for task in tasks],
     )

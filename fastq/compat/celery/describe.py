@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -12,15 +13,15 @@ from fastq.compat.celery.worker import warnings_about
 from fastq.program import ProgramInfo, QueueInfo, ResultInfo, TaskInfo
 
 
-def describe(app: Any, worker: Any, *, settled: Settled) -> ProgramInfo:
-    """Everything the engine may know."""
+def describe(app: Any, worker: Any, *, settled: Settled, numbered: Sequence[str] = ()) -> ProgramInfo:
+    """Everything the engine may know. The tasks of these names keep their numbers."""
     return ProgramInfo(
         app_name=f"{app.main or '__main__'}:{id(app):#x}",
         loader=_loader(app),
         node=str(worker.hostname),
         version=_version(),
         queues=queues(app),
-        tasks=tasks(app, worker),
+        tasks=tasks(app, worker, numbered=numbered),
         results=results(app),
         warnings=warnings_about(app, worker),
         task_events=bool(worker.task_events),
@@ -63,12 +64,15 @@ def queues(app: Any) -> list[QueueInfo]:
     ]
 
 
-def tasks(app: Any, worker: Any) -> list[TaskInfo]:
+def tasks(app: Any, worker: Any, *, numbered: Sequence[str] = ()) -> list[TaskInfo]:
     """All registered tasks; the order is their numbering."""
-    return [_task(app.tasks[name], worker) for name in sorted(app.tasks)]
+    names = [*numbered, *sorted(set(app.tasks) - set(numbered))]
+    return [_task(name, app.tasks.get(name), worker) for name in names]
 
 
-def _task(task: Any, worker: Any) -> TaskInfo:
+def _task(name: str, task: Any, worker: Any) -> TaskInfo:
+    if task is None:
+        return TaskInfo(name=name, gone=True)
     return TaskInfo(
         name=str(task.name),
         acks_late=bool(task.acks_late),

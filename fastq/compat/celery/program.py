@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from typing import Any
 
 from fastq import _core
@@ -41,11 +42,11 @@ class CeleryProgram:
                 f"setting the application up failed: {last_line(error)}", details=traceback.format_exc(), exit_code=1
             ) from error
 
-    def describe(self) -> ProgramInfo:
+    def describe(self, *, numbered: Sequence[str] = ()) -> ProgramInfo:
         """What the engine may know. The order of its tasks is the numbering in frames."""
         from fastq.compat.celery.describe import describe
 
-        info = describe(self.app, self.worker, settled=self._settled)
+        info = describe(self.app, self.worker, settled=self._settled, numbered=numbered)
         self._names = [task.name for task in info.tasks]
         return info
 

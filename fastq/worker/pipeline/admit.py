@@ -14,7 +14,7 @@ from fastq import _core, clock
 from fastq.errors import EnvelopeError, PeerError
 from fastq.program import TaskInfo, Verdict
 from fastq.wire.envelope import Header, read_header
-from fastq.worker.pipeline.rate import Buckets
+from fastq.worker.pipeline.rate import Buckets, plain_names
 
 logger = logging.getLogger(__name__)
 
@@ -23,6 +23,9 @@ _ID = re.compile(rb'"id":\s*"([^"\\]{1,200})"')
 
 #: Seconds that a message waits for which there was no room beside the rings.
 NO_ROOM_S = 5.0
+
+#: Seconds after which a name that nobody knows is looked up again, while the application is loaded again.
+SOON_S = 0.2
 
 _LENGTH = struct.Struct("<I")
 
@@ -38,16 +41,30 @@ class Admission:
         side_prefix: Path,
         undecodable_key: Callable[[int], bytes],
         log_received: bool,
+        expecting: Callable[[], bool] = lambda: False,
         buckets: Buckets | None = None,
     ) -> None:
         self.buckets = Buckets({}) if buckets is None else buckets
         self._ledger = ledger
-        self._tasks = tasks
-        self._numbers = {task.name: number for number, task in enumerate(tasks)}
+        self._expecting = expecting
+        self._tasks: Sequence[TaskInfo] = ()
+        self._numbers: dict[str, int] = {}
+        self._remember(tasks)
         self._side_prefix = side_prefix
         self._side_count = 0
         self._undecodable_key = undecodable_key
         self._log_received = log_received
+
+    def know(self, tasks: Sequence[TaskInfo]) -> None:
+        """The program's tasks from now on; numbers stay."""
+        self._remember(tasks)
+        names = plain_names(tasks, limited=self.buckets)
+        late = [task.acks_late for task in tasks]
+        self._ledger.know(names, late, [(task.soft_time_limit or 0.0, task.time_limit or 0.0) for task in tasks])
+
+    def _remember(self, tasks: Sequence[TaskInfo]) -> None:
+        self._tasks = tasks
+        self._numbers = {task.name: number for number, task in enumerate(tasks) if not task.gone}
 
     def admit(self, entry: int, raw: bytes, *, due: bool = False) -> None:
         """Decide about one message. `due`: it has waited for its time already."""
@@ -79,7 +96,9 @@ class Admission:
         number = self._number(header)
         if self._log_received and not due:
             logger.info("Task %s[%s] received", header.shadow or header.task, header.id)
-        if header.task is not None and number is None:
+        if header.task is not None and number is None and self._expecting():
+            self._ledger.park(entry, clock.now() + SOON_S)
+        elif header.task is not None and number is None:
             self.judge(entry, raw, Verdict(kind="unknown", reason=header.task))
         elif header.expires is not None and clock.now() > header.expires:
             self.judge(entry, raw, Verdict(kind="expired", task=number))

@@ -62,7 +62,7 @@ class Dealer:
         self.pace = Pace()
         self.round_trip_s = 0.0
         self._ledger = ledger
-        self._multiplier = multiplier
+        self.multiplier = multiplier
         self._disable_prefetch = disable_prefetch
         self._ahead = 1
         self._stuck: set[int] = set()
@@ -110,7 +110,7 @@ class Dealer:
         # However short limited tasks are, they are not started soon: no looking ahead while some wait.
         ahead = 0 if turns else self._ahead
         held += turns
-        most = most_held(ahead, children=children, free=children - len(self._stuck), multiplier=self._multiplier)
+        most = most_held(ahead, children=children, free=children - len(self._stuck), multiplier=self.multiplier)
         if most - held <= children:
             held += ledger.running_late()
         return most - held

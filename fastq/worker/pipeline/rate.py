@@ -8,9 +8,10 @@ messages that others could run.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Container, Mapping, Sequence
 
 from fastq.errors import SettingError
+from fastq.program import TaskInfo
 
 _RATE = re.compile(r"(?P<count>\d+(\.\d+)?)(/(?P<unit>[smh]))?")
 _SECONDS = {None: 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
@@ -27,6 +28,11 @@ def interval_s(rate: str | float | None) -> float:
     return _SECONDS[found["unit"]] / count if count else 0.0
 
 
+def plain_names(tasks: Sequence[TaskInfo], *, limited: Container[int]) -> list[bytes]:
+    """The names that the compiled intake knows: not those of limited tasks, so each of their messages is looked at."""
+    return [b"" if task.gone or number in limited else task.name.encode() for number, task in enumerate(tasks)]
+
+
 class Buckets:
     """The buckets of all limited tasks, by task number."""
 
@@ -39,6 +45,10 @@ class Buckets:
     def __len__(self) -> int:
         """How many messages wait for their turn."""
         return len(self._waiting)
+
+    def __contains__(self, task: object) -> bool:
+        """Whether a task has a limit."""
+        return task in self._intervals_s
 
     def turn(self, entry: int, *, task: int | None, now: float) -> float | None:
         """When this message may start, None for now. One that comes back from waiting has had its turn."""

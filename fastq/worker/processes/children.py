@@ -22,6 +22,9 @@ logger = logging.getLogger(__name__)
 #: Seconds before a child that died while it started is replaced, doubled each time up to the last.
 FIRST_DELAY_S, LAST_DELAY_S = 0.5, 30.0
 
+#: Children beyond the number that is wanted while some are being replaced: what it costs in memory.
+AT_A_TIME = 1
+
 #: Exit codes of children that leave as agreed: 0, and Celery's for one that has run its number of tasks.
 AGREED = frozenset({0, 155})
 
@@ -30,8 +33,12 @@ class Child(msgspec.Struct, kw_only=True):
     """A slot's present owner."""
 
     slot: int
+    #: The nursery it was forked from.
+    parent: object = None
     pid: int = 0
     pidfd: int | None = None
+    #: It is to leave as soon as another is ready in its place.
+    relieved: bool = False
     #: It was told to leave.
     dismissed: bool = False
     #: What it ran when it died, until its exit status is known: (entry, kind, task, flags, payload, started_ns).
@@ -43,7 +50,8 @@ class Child(msgspec.Struct, kw_only=True):
 
 
 class Children:
-    """All children, by slot. `judge` places a verdict for what a dead child ran."""
+    """All children, by slot. `fork` asks the present nursery for a child and returns that nursery; `lost` places a
+    verdict for what a dead child ran."""
 
     def __init__(
         self,
@@ -52,7 +60,7 @@ class Children:
         *,
         poller: Poller,
         timers: Timers,
-        fork: Callable[[int], None],
+        fork: Callable[[int], object],
         collect: Callable[[], None],
         lost: Callable[[Child, Verdict], None],
         name: Callable[[bytes], str],
@@ -102,15 +110,54 @@ class Children:
         """Fork what is missing. Children that leave are replaced before they are gone."""
         if not self._has_parent:
             return
-        staying = sum(not self._leaving(child) for child in self._children.values())
-        for slot in self._free_slots()[: max(0, self._wanted - staying)]:
+        for slot in self._free_slots()[: max(0, self._missing())]:
             self._segment.reserve(slot)
             self._ledger.open_child(slot)
-            self._children[slot] = Child(slot=slot)
-            self._fork(slot)
+            self._children[slot] = child = Child(slot=slot)
+            child.parent = self._fork(slot)
+
+    def _missing(self) -> int:
+        """How many to fork now. Those that are relieved get their replacements one after the other."""
+        present = [child for child in self._children.values() if not self._leaving(child)]
+        missing = self._wanted - sum(not child.relieved for child in present)
+        return min(missing, self._wanted + AT_A_TIME - len(present))
 
     def _leaving(self, child: Child) -> bool:
         return child.dismissed or child.buried or self._core.state(child.slot) == _core.RETIRING
+
+    # Replacing
+
+    def replace(self, slot: int) -> None:
+        """Have another child in this one's place: it leaves after the task that it runs, once the other is ready."""
+        child = self._children.get(slot)
+        if child is not None and not self._leaving(child):
+            child.relieved = True
+            self.fill()
+
+    @property
+    def replacing(self) -> bool:
+        """Whether a child still waits for its replacement."""
+        return any(child.relieved and not self._leaving(child) for child in self._children.values())
+
+    def relieve(self) -> None:
+        """Let those go whose replacement is ready, idle ones first; for when children may have become ready."""
+        waiting = [child for child in self._children.values() if child.relieved and not self._leaving(child)]
+        if not waiting:
+            return
+        surplus = self._fit() + len(waiting) - self._wanted
+        for child in sorted(waiting, key=lambda each: self._ledger.load(each.slot)[:2])[: max(0, surplus)]:
+            child.dismissed = True
+            self._ledger.dismiss(child.slot)
+        self.fill()
+
+    def _fit(self) -> int:
+        """Children that take tasks and are to stay."""
+        staying = [child for child in self._children.values() if not child.relieved and not self._leaving(child)]
+        return sum(self._core.state(child.slot) == _core.READY for child in staying)
+
+    def born_of(self, parent: object) -> list[int]:
+        """Slots of the children that this nursery has forked and not yet seen the end of."""
+        return [slot for slot, child in self._children.items() if child.parent is parent]
 
     def _free_slots(self) -> list[int]:
         return [s for s in range(self._core.slots) if s not in self._children and self._ledger.reusable(s)]
@@ -151,10 +198,10 @@ class Children:
         self._explain(child, message.status, message.maxrss_kib)
         self._forget(child)
 
-    def orphaned(self) -> None:
-        """The nursery is gone, and its children with it (PR_SET_PDEATHSIG). `adopted` follows."""
-        self._has_parent = False
-        for child in list(self._children.values()):
+    def orphaned(self, parent: object, *, present: bool) -> None:
+        """A nursery is gone, and its children with it (PR_SET_PDEATHSIG). If it was `present`, `adopted` follows."""
+        self._has_parent = self._has_parent and not present
+        for child in [self._children[slot] for slot in self.born_of(parent)]:
             if child.pidfd is not None:
                 posix.send(child.pidfd, signal.SIGKILL)
             self._died(child)

@@ -37,6 +37,8 @@ class NurseryProcess:
         ours.setblocking(False)
         self._link: Link[ToEngine] = Link(ours, incoming=ToEngine)
         self._open = True
+        #: It has been asked to end.
+        self.stopping = False
         self._ready_to_fork = False
         self._wanted: list[int] = []
         self._send(start)
@@ -66,6 +68,7 @@ class NurseryProcess:
 
     def stop(self) -> None:
         """Ask it to end; `ended` follows."""
+        self.stopping = True
         self._send(Stop())
 
     def _send(self, message: Start | Fork | Notify | Stop) -> None:
