@@ -265,6 +265,17 @@ class WorkerOptions(msgspec.Struct, frozen=True, kw_only=True):
             doc="Raise SoftTimeLimitExceeded in a task that runs longer.",
         ),
     ] = None
+    shutdown_timeout: Annotated[
+        float | None,
+        declare(
+            "--shutdown-timeout",
+            group=WORKER,
+            read=values.seconds,
+            unit="seconds",
+            doc="End tasks that still run so long after TERM or INT; late acknowledged ones go back to their queues. "
+            "Without it a worker waits as long as they run.",
+        ),
+    ] = None
     max_tasks_per_child: Annotated[
         int | None,
         declare(

@@ -59,10 +59,12 @@ class Engine:
         errands: Errands,
         start_nursery: Callable[[Sequence[str]], NurseryProcess],
         restart: Callable[[], None],
+        shutdown_timeout_s: float | None = None,
     ) -> None:
         self.program, self.worker, self.segment, self.nursery = program, worker, segment, nursery
         self.poller, self.timers, self.errands = poller, timers, errands
         self._start_nursery, self._restart = start_nursery, restart
+        self._shutdown_timeout_s = shutdown_timeout_s
         self.state = State.RUNNING
         self.failure: FastqError | None = None
         self.given_back = self.abandoned = 0
@@ -341,11 +343,13 @@ class Engine:
             logger.warning("Changed, and not to be changed in a running engine: %s.", ", ".join(changed))
             self._restart()
             return False
+        changed_size = program.concurrency != self.program.concurrency
         self.nursery, self.program = nursery, program
         self.dealer.multiplier = program.prefetch_multiplier
         if self._announced:
             nursery.notify("worker_ready", {})
-        self.children.keep(program.concurrency)
+        if changed_size:
+            self.children.keep(program.concurrency)
         return True
 
     def _reloaded(self) -> None:
@@ -369,10 +373,17 @@ class Engine:
             self._close_doors()
         if self.state is before:
             return
+        if self.state is State.WARM and self._shutdown_timeout_s is not None:
+            self.timers.set("shutdown", self._shutdown_timeout_s, self._out_of_time)
         if self.state is State.SOFT:
             self._wait_a_while()
         if self.state is State.COLD:
             self._kill_running()
+
+    def _out_of_time(self) -> None:
+        if self.state is State.WARM:
+            logger.warning("Ending what still runs %g s after the stop (--shutdown-timeout).", self._shutdown_timeout_s)
+            self._enter(Event.LATE)
 
     def _close_doors(self) -> None:
         """Take nothing more, and nothing that has been taken any further."""

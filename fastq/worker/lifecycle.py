@@ -13,7 +13,7 @@ from fastq.errors import ImpossibleEvent
 class State(enum.Enum):
     STARTING = "starting"  # the nursery loads the application; the broker is not asked yet
     RUNNING = "running"  # connected or reconnecting; claims, deals, settles
-    WARM = "warm"  # claims nothing more, gave back what was not started, lets running tasks finish
+    WARM = "warm"  # claims nothing more, gave back what was not started, lets running tasks finish (--shutdown-timeout)
     SOFT = "soft"  # as WARM, but only for worker_soft_shutdown_timeout seconds, then COLD
     COLD = "cold"  # running tasks have been killed
     STOPPED = "stopped"
@@ -23,7 +23,7 @@ class Event(enum.Enum):
     READY = "ready"  # the application is loaded
     TERM = "term"  # finish what runs
     QUIT = "quit"  # don't wait, or not longer than the soft shutdown timeout
-    LATE = "late"  # the soft shutdown timeout is over
+    LATE = "late"  # the soft shutdown timeout, or --shutdown-timeout, is over
     DRAINED = "drained"  # nothing runs, everything is told to the broker
     FAILED = "failed"  # the application cannot be loaded, or the nursery cannot be kept alive
 
@@ -40,6 +40,7 @@ TABLE: dict[tuple[State, Event], State] = {
     (S.RUNNING, E.FAILED): S.COLD,
     (S.WARM, E.TERM): S.WARM,
     (S.WARM, E.QUIT): S.SOFT,
+    (S.WARM, E.LATE): S.COLD,
     (S.WARM, E.DRAINED): S.STOPPED,
     (S.WARM, E.FAILED): S.COLD,
     (S.SOFT, E.TERM): S.SOFT,

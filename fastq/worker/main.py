@@ -124,6 +124,7 @@ class Worker:
             errands=self.errands,
             start_nursery=self._start_nursery,
             restart=self._restart,
+            shutdown_timeout_s=self.options.shutdown_timeout,
         )
 
     def _load(self) -> ProgramInfo | None:

@@ -18,9 +18,9 @@ from tests.fix_worker import WorkerProcess
 PREFETCHED = [f"next-{number}" for number in range(6)]
 
 
-def busy(lab: Lab, name: str = "hold", **options: Any) -> tuple[WorkerProcess, str]:
+def busy(lab: Lab, name: str = "hold", *args: str, **options: Any) -> tuple[WorkerProcess, str]:
     """A worker with one task at its gate ("now") and others waiting behind it; the running task's id."""
-    worker = lab.worker("--prefetch-multiplier", "4", **options)
+    worker = lab.worker("--prefetch-multiplier", "4", *args, **options)
     running = lab.send(name, "now")
     eventually(lambda: lab.ledger.count("start", "now"))
     for token in PREFETCHED:
@@ -113,6 +113,20 @@ def test_quit_returns_a_late_acknowledged_task(lab: Lab) -> None:
     lab.worker()
     eventually(lambda: stored(lab, running).get("result") == "now")
     eventually(lambda: sorted(lab.ledger.tokens("ran")) == PREFETCHED)
+
+
+@pytest.mark.fastq_only("an option of fastq's")
+@pytest.mark.parametrize("kind", ["hold", "hold_late"])
+def test_a_warm_shutdown_has_a_limit_if_one_is_given(lab: Lab, kind: str) -> None:
+    worker, running = busy(lab, kind, "--shutdown-timeout", "1")
+    began = time.monotonic()
+    assert worker.stop() == 0
+    assert 1.0 <= time.monotonic() - began < 8
+    assert "Ending what still runs 1 s after the stop (--shutdown-timeout)" in worker.log
+    late = kind == "hold_late"
+    assert sorted(waiting(lab)) == [*PREFETCHED, *(["now"] if late else [])]
+    assert stored(lab, running).get("status") == (None if late else "RETRY")
+    assert lab.ledger.count("end", "now") == 0
 
 
 def test_remap_sigterm(lab: Lab) -> None:
