@@ -210,6 +210,19 @@ def replace_group(self: Any, n: int) -> Any:
     return self.replace(group(self.app.tasks["t.ret"].s(i) for i in range(n)))
 
 
+@table.task("t.replace_on", bind=True)
+def replace_on(self: Any, x: int, queue: str) -> Any:
+    """Let a task on another queue answer."""
+    return self.replace(self.app.tasks["t.add"].s(x, 1).set(queue=queue))
+
+
+@table.task("t.grow", bind=True)
+def grow(self: Any, x: int, queue: str) -> int:
+    """Add a task on another queue to the own chord."""
+    self.add_to_chord(self.app.tasks["t.add"].s(x, 1).set(queue=queue))
+    return x
+
+
 @table.task("t.ackslate", acks_late=True)
 def ackslate() -> str:
     """Is acknowledged after it ran."""

@@ -28,7 +28,7 @@ from kombu.utils.json import dumps
 from tests.celery_suite.log_wire import Listener
 
 #: Seconds for one test, whatever it asks for itself: Celery's ask for 300.
-LONGEST_S = 100
+LONGEST_S = 200
 #: Seconds for the worker to answer its first ping, and to stop.
 READY_S, STOP_S = 60, 30
 

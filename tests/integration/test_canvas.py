@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import json
+from typing import Any
+
 import pytest
 from celery import chain, chord, group, signature
+from celery.canvas import StampingVisitor
+from celery.result import GroupResult
 
 from tests.eventually import eventually
 from tests.fix_lab import RESULT_S, Lab, stored, wait_state
@@ -150,9 +155,56 @@ def test_map_starmap_and_chunks(lab: Lab) -> None:
 
 
 def test_parent_and_root_are_handed_down(lab: Lab) -> None:
-    import json
-
     last = chain(lab.task("add").s(1, 1), lab.task("view").s()).apply_async()
     seen = json.loads(last.get(timeout=RESULT_S))
     assert (seen["parent_id"], seen["root_id"]) == (last.parent.id, last.parent.id)
     assert stored(lab, last.id)["parent_id"] == last.parent.id
+
+
+@pytest.mark.parametrize("parts", [500, pytest.param(10_000, marks=[pytest.mark.slow, pytest.mark.timeout(300)])])
+def test_a_chord_with_a_long_header(lab: Lab, parts: int) -> None:
+    ret, size = lab.task("ret"), lab.task("size")
+    sent = chord((ret.s(number) for number in range(parts)), size.s())()
+    assert sent.get(timeout=200) == parts
+    assert [result.get() for result in sent.parent.results[:: parts // 4]] == [n * parts // 4 for n in range(4)]
+
+
+def test_a_header_whose_results_take_the_ring_and_whose_errors_do_not(lab: Lab) -> None:
+    """Parts of one chord, some long, some failing late, while plain tasks run between them."""
+    ret, big = lab.task("ret"), lab.task("big_result")
+    between = [lab.send("add", number, 0) for number in range(20)]
+    sent = chord([ret.s("a"), big.s(300_000), ret.s("b")], lab.task("ret").s())()
+    assert [len(part) for part in sent.get(timeout=RESULT_S)] == [1, 300_000, 1]
+    assert [result.get(timeout=RESULT_S) for result in between] == list(range(20))
+
+
+# GroupResult.save() calls what redis-py has given another name.
+@pytest.mark.filterwarnings("ignore:Call to deprecated setex:DeprecationWarning")
+def test_a_group_result_is_saved_restored_and_forgotten(lab: Lab) -> None:
+    sent = group(lab.task("ret").s(number) for number in range(3))()
+    sent.save()
+    restored = GroupResult.restore(sent.id, app=lab.app)
+    assert restored.join(timeout=RESULT_S) == [0, 1, 2]
+    restored.forget()
+    restored.delete()
+    assert not [key for key in lab.db.keys("celery-task*") if any(result.id in key for result in sent.results)]
+
+
+def test_a_client_collects_a_tree_of_results(lab: Lab) -> None:
+    sent = lab.send("spawn", 2, 3)
+    assert sent.get(timeout=RESULT_S) == "spawned"
+    eventually(lambda: all(result.ready() for _, result in sent.iterdeps(intermediate=True)))
+    assert [value for _, value in sent.collect()] == ["spawned", 5, [2, 4], 2, 4]
+
+
+def test_stamps_reach_the_task_and_its_result(lab: Lab) -> None:
+    class Stamp(StampingVisitor):  # type: ignore[misc]
+        def on_signature(self, sig: Any, **headers: Any) -> dict[str, Any]:
+            return {"ticket": "T1", "stamped_headers": ["ticket"]}
+
+    task = lab.task("view").s() | lab.task("view").s()
+    task.stamp(visitor=Stamp())
+    last = task.apply_async()
+    for seen in (json.loads(last.get(timeout=RESULT_S)), json.loads(last.parent.get(timeout=RESULT_S))):
+        assert seen["stamped_headers"] == ["ticket"]
+        assert seen["stamps"] == {"ticket": "T1"}
