@@ -276,6 +276,14 @@ class WorkerOptions(msgspec.Struct, frozen=True, kw_only=True):
             "Without it a worker waits as long as they run.",
         ),
     ] = None
+    reload: Annotated[
+        bool,
+        declare(
+            "--reload",
+            group=WORKER,
+            doc="For development: load the application again when a Python file below the current directory changes.",
+        ),
+    ] = False
     max_tasks_per_child: Annotated[
         int | None,
         declare(

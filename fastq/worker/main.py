@@ -23,6 +23,7 @@ from fastq.worker.lifecycle import Event, State
 from fastq.worker.poll import Errands, Poller, Timers
 from fastq.worker.processes.nursery import NurseryProcess
 from fastq.worker.processes.posix import Signals
+from fastq.worker.watch import FileWatcher, require_watchfiles
 
 if TYPE_CHECKING:
     from fastq.worker.engine import Engine
@@ -73,6 +74,7 @@ class Worker:
         self.poller.watch(self.eventfd, lambda _events: _drain(self.eventfd))
         self.segment: SharedSegment | None = None
         self.nursery: NurseryProcess | None = None
+        self._watcher: FileWatcher | None = None
         self.signals = Signals(
             self.poller,
             numbers=[signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP],
@@ -83,6 +85,8 @@ class Worker:
     # Starting
 
     def run(self) -> int:
+        if self.options.reload:
+            require_watchfiles()
         program = self._load()
         if program is None:
             return self._code
@@ -93,6 +97,8 @@ class Worker:
         self._engine = self._make_engine(program)
         if self.options.purge:
             self._purge(self._engine)
+        if self.options.reload:
+            self._watcher = FileWatcher(os.getcwd(), poller=self.poller, changed=self.reload)
         self._engine.run()
         return self._end(self._engine)
 
@@ -248,6 +254,8 @@ class Worker:
             self.nursery.kill()
             if self.segment is not None:
                 self.segment.remove()
+        if self._watcher is not None:
+            self._watcher.close()
         self.signals.close()
         self.errands.close()
         self.poller.close()

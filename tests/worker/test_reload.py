@@ -155,6 +155,30 @@ def test_a_setting_of_the_engine_starts_the_worker_again(site: Site) -> None:
     assert site.run() == 2
 
 
+def test_a_second_hup_during_a_reload_is_not_forgotten(site: Site) -> None:
+    site.code(1)
+    site.start()
+    site.code(2)
+    site.worker.send(signal.SIGHUP)
+    site.worker.wait_log("Loading the application again")
+    site.code(3)
+    site.worker.send(signal.SIGHUP)
+    eventually(lambda: site.worker.log.count(RELOADED) == 2, within_s=20)
+    assert site.run() == 3
+
+
+def test_a_changed_file_is_noticed(site: Site) -> None:
+    folder = site.lab.folder / "project"
+    folder.mkdir()
+    site.code(1)
+    site.start("--workdir", str(folder), "--reload")
+    site.code(2)
+    (folder / "anything.py").write_text("# saved\n")
+    site.worker.wait_log("Changed: anything.py")
+    site.worker.wait_log(RELOADED, within_s=20)
+    assert site.run() == 2
+
+
 def test_the_old_nursery_is_killed_in_between(site: Site) -> None:
     site.code(1)
     site.start()

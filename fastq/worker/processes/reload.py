@@ -58,6 +58,7 @@ class Reload:
         self._coming: NurseryProcess | None = None
         self._leaving: list[NurseryProcess] = []
         self._moving = False
+        self._once_more = False
 
     @property
     def under_way(self) -> bool:
@@ -71,8 +72,10 @@ class Reload:
     def begin(self) -> None:
         """Load the application again, in a process of its own."""
         if self.under_way:
-            logger.warning("A reload is under way already; this one is not begun.")
+            logger.warning("A reload is under way; another one follows it.")
+            self._once_more = True
             return
+        self._once_more = False
         logger.warning("Loading the application again; the children work on meanwhile.")
         self._coming = self._start()
 
@@ -98,6 +101,7 @@ class Reload:
         if nursery is self._coming:
             self._coming = None
             logger.error("The application could not be loaded again; the worker goes on with what it has.")
+            self._follow()
             return True
         if nursery in self._leaving:
             self._leaving.remove(nursery)
@@ -111,9 +115,14 @@ class Reload:
             self._moving = False
             self._settled()
             logger.warning("Reloaded: all tasks are run by the new code from now on.")
+            self._follow()
         for nursery in self._leaving:
             if nursery.alive and not nursery.stopping and not self._children.born_of(nursery):
                 nursery.stop()
+
+    def _follow(self) -> None:
+        if self._once_more:
+            self.begin()
 
     def close(self) -> None:
         """The worker has stopped: end the nurseries besides the present one."""
