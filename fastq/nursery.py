@@ -134,6 +134,7 @@ class Nursery:
     def fork(self, slot: int) -> None:
         """Fork the child of `slot`, or report that it could not be done."""
         me = os.getpid()
+        self.program.notify("worker_before_create_process", {})
         flush_streams()
         try:
             pid = os.fork()

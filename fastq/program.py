@@ -114,6 +114,8 @@ class ProgramInfo(msgspec.Struct, frozen=True, kw_only=True):
     enable_utc: bool = True
     timezone: str = "UTC"
     task_events: bool = False
+    #: Seconds between heartbeats that the application wants to hear of; None if nobody listens.
+    heartbeat_signal_s: float | None = None
 
     #: One line each, for the engine's log.
     warnings: list[str] = []

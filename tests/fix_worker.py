@@ -45,12 +45,13 @@ class WorkerProcess:
         env: Mapping[str, str] | None = None,
         name: str = "w1",
         form: str = "-A first",
+        quiet: Sequence[str] = QUIET,
     ) -> None:
         self.engine = engine
         self.folder = folder
         self.node = f"{name}@tests"
         self.log_path = folder / f"{name}-{len(list(folder.glob('*.log')))}.log"
-        self.args = (*QUIET, "-l", "INFO", "-c", str(concurrency), "-n", self.node, *args)
+        self.args = (*quiet, "-l", "INFO", "-c", str(concurrency), "-n", self.node, *args)
         self.app = app
         self.form = form
         self.env = self._environment(broker=broker, backend=backend, settings=settings or {}, extra=env or {})

@@ -21,9 +21,12 @@ _OFF = frozenset({"0", "false", "f", "no", "n", "off"})
 
 
 def gather(
-    flags: Mapping[str, Any], *, overrides: Iterable[str] = (), environment: Mapping[str, str] | None = None
+    flags: Mapping[str, Any], *, rest: Iterable[str] = (), environment: Mapping[str, str] | None = None
 ) -> WorkerOptions:
-    """The options, checked. Raises OptionError that names the flag or the variable."""
+    """The options, checked. Raises OptionError that names the flag or the variable.
+
+    `rest` are the arguments that are no options of ours: settings, or options of the application among them.
+    """
     environ = os.environ if environment is None else environment
     chosen: dict[str, Any] = {}
     given: dict[str, str] = {}
@@ -31,7 +34,15 @@ def gather(
         found = _from_flag(name, flags) or _from_environment(name, environ)
         if found is not None:
             chosen[name], given[name] = found
-    return WorkerOptions(**chosen, overrides=dict(map(values.override, overrides)), given=given)
+    overrides, unknown = _split(list(rest))
+    return WorkerOptions(**chosen, overrides=overrides, unknown=unknown, given=given)
+
+
+def _split(rest: list[str]) -> tuple[dict[str, str], tuple[str, ...]]:
+    """Settings, if there are only those. With an option of the application among them, whose value is which?"""
+    if any(word.startswith("-") for word in rest):
+        return {}, tuple(rest)
+    return dict(map(values.override, rest)), ()
 
 
 def flags_given(ctx: click.Context) -> dict[str, Any]:

@@ -42,6 +42,29 @@ class GroupedCommand(click.Command):
         print_groups(self.get_params(ctx), ctx, formatter)
 
 
+class OpenCommand(GroupedCommand):
+    """A command that leaves options it does not know in `ctx.args`, whole: somebody else may know them."""
+
+    def __init__(self, name: str, **facts: Any) -> None:
+        super().__init__(name, **facts)
+        self.context_settings.update(allow_extra_args=True, ignore_unknown_options=True)
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        # click would find our -f in a foreign -Zfast. So it gets to see a name that is nobody's.
+        known = {flag for parameter in self.get_params(ctx) for flag in parameter.opts}
+        end = args.index("--") if "--" in args else len(args)
+        hidden = {f"--\0{place}": word for place, word in enumerate(args[:end]) if _is_foreign(word, known)}
+        shown = {place: name for name in hidden for place in [int(name[3:])]}
+        super().parse_args(ctx, [shown.get(place, word) for place, word in enumerate(args)])
+        ctx.args[:] = [hidden.get(word, word) for word in ctx.args]
+        return ctx.args
+
+
+def _is_foreign(word: str, known: set[str]) -> bool:
+    """Whether it is a short option that is not ours, perhaps with its value in the same word."""
+    return len(word) > 2 and word[0] == "-" and word[1] != "-" and word[:2] not in known
+
+
 def print_groups(parameters: list[click.Parameter], ctx: click.Context, formatter: click.HelpFormatter) -> None:
     groups: dict[str, list[tuple[str, str]]] = {}
     for parameter in parameters:

@@ -18,7 +18,7 @@ from fastq import clock, log
 from fastq.cli import daemon, pidfile
 from fastq.cli.banner import banner
 from fastq.cli.gather import flags_given, gather
-from fastq.cli.options import GroupedCommand, global_options, worker_options
+from fastq.cli.options import OpenCommand, global_options, worker_options
 from fastq.config.nodename import file_name, node_name
 from fastq.config.settings import WorkerOptions, not_yet_effective
 from fastq.errors import OptionError
@@ -36,7 +36,7 @@ _EXPORTS = {
 
 
 def _worker(ctx: click.Context, **_options: object) -> int:
-    options = gather(flags_given(ctx), overrides=ctx.args)
+    options = gather(flags_given(ctx), rest=ctx.args)
     options = enter_workdir(options)
     require_application(options)
     export(options)
@@ -51,12 +51,12 @@ def _worker(ctx: click.Context, **_options: object) -> int:
         return start(options)
 
 
-command = GroupedCommand(
+# Settings such as worker.prefetch_multiplier=1 may stand at the end, with or without a -- before them; and an
+# application may have options of its own, which are read when it is loaded.
+command = OpenCommand(
     "worker",
     params=[*worker_options(), *global_options()],
     callback=click.pass_context(_worker),
-    # Settings such as worker.prefetch_multiplier=1 may stand at the end, with or without a -- before them.
-    context_settings={"allow_extra_args": True},
     help="Start a worker. Settings may follow, as name=value: fastq -A proj worker -- worker.prefetch_multiplier=1",
     epilog="Every option can also come from the environment: --time-limit from FASTQ_WORKER_TIME_LIMIT, else from "
     "CELERY_WORKER_TIME_LIMIT. The command line wins.",

@@ -485,6 +485,8 @@ class WorkerOptions(msgspec.Struct, frozen=True, kw_only=True):
 
     #: Settings after `--`, by their new-style name; the values are text still (see `values.override`).
     overrides: dict[str, str] = {}
+    #: All arguments from the first option on that is not ours: the application may have added it (`app.user_options`).
+    unknown: tuple[str, ...] = ()
     #: Name of each option that was given, and where: `--concurrency`, `environment CELERY_WORKER_CONCURRENCY`.
     given: dict[str, str] = {}
 

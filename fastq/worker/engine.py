@@ -87,6 +87,7 @@ class Engine:
                     round_trip=self._measure_round_trip,
                     fork=self._fork,
                     expecting=lambda: self.reload.under_way,
+                    notify=lambda signal, arguments: self.nursery.notify(signal, arguments),
                     collect=self._collect,
                     lost_child=self._lost_child,
                     broker_came=self._broker_came,
@@ -107,7 +108,7 @@ class Engine:
         self.children, self.limits = parts.children, parts.limits
         self.endpoint, self.lease, self.janitor = parts.endpoint, parts.lease, parts.janitor
         self.subscriptions = parts.subscriptions
-        self.broker, self.result_link = parts.broker, parts.result_link
+        self.broker, self.result_link, self.pulse = parts.broker, parts.result_link, parts.pulse
         self.reload = Reload(
             children=parts.children,
             start=self._another_nursery,
@@ -189,6 +190,7 @@ class Engine:
             # Celery's own words and level; scripts and tests wait for them.
             logger.info("%s ready.", self.program.node)
             self.nursery.notify("worker_ready", {})
+        self.pulse.start()
         self._up_since_s = clock.monotonic()
         self._lease_until_s = self._up_since_s + LEASE_S
         self.timers.set("beat", BEAT_S, self._beat)
@@ -198,6 +200,7 @@ class Engine:
 
     def _broker_went(self) -> None:
         self.waiting.lost()
+        self.pulse.stop()
         self.timers.cancel("beat")
 
     def _beat(self) -> None:
@@ -467,6 +470,7 @@ class Engine:
         """Say goodbye: children, nursery, broker, segment. May be called twice."""
         self._dismissed = True
         self.reload.close()
+        self.pulse.stop()
         self._send_children_away()
         self.nursery.kill()
         self.children.close()

@@ -19,6 +19,7 @@ from fastq.transport.redis.registry import describe_process
 from fastq.transport.urls import Address
 from fastq.worker.broker import Broker, ResultLink, Retries
 from fastq.worker.cluster.lease import Janitor, Lease, Welcome
+from fastq.worker.cluster.pulse import Pulse
 from fastq.worker.cluster.subscriptions import Subscriptions
 from fastq.worker.pipeline.admit import Admission
 from fastq.worker.pipeline.deal import Dealer
@@ -53,6 +54,8 @@ class Hooks(msgspec.Struct, frozen=True, kw_only=True):
     fork: Callable[[int], object]
     #: Whether names of tasks that nobody knows may soon be known.
     expecting: Callable[[], bool]
+    #: Has a signal of the application's main process sent.
+    notify: Callable[[str, dict[str, object]], None]
     collect: Callable[[], None]
     lost_child: Callable[[Child, Verdict], None]
     broker_came: Callable[[Welcome], None]
@@ -77,6 +80,7 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
     #: Channels of the broker that are listened to: remote control, events of other workers, broadcasts.
     subscriptions: Subscriptions
     broker: Broker
+    pulse: Pulse
     results: ResultStore | None
     result_link: ResultLink | None
 
@@ -149,6 +153,7 @@ def assemble(program: ProgramInfo, *, worker: str, segment: SharedSegment, loop:
             loop=loop,
             hooks=hooks,
         ),
+        pulse=Pulse(program.heartbeat_signal_s, timers=loop.timers, notify=hooks.notify),
         results=results,
         result_link=result_link,
     )

@@ -129,7 +129,6 @@ def test_the_command_line_wins_and_sources_are_remembered(standin: Engine, monke
         ("worker", "no application: name it with -A"),
         ("-A proj workr", "No such command 'workr'"),
         ("-A proj beat", "run `celery beat`"),
-        ("-A proj worker --nothing", "--nothing"),
         ("-A proj worker -c many", "--concurrency: .* got 'many'"),
         ("-A proj worker -P gevent", "pool 'gevent' is not available"),
         ("-A proj worker -P eventlet", "pool 'eventlet' is not available"),
@@ -190,3 +189,13 @@ def test_options_without_effect_are_reported_once_each(
     lines = (tmp_path / "out.log").read_text().splitlines()
     assert [line.split("] option ")[1].split(" is ")[0] for line in lines] == ["--one", "--two"]
     assert all("is accepted but not yet effective: " in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    "words", ["-Zfast --colour=red", "--colour red worker.concurrency=3", "-Z -- worker.concurrency=3"]
+)
+def test_options_of_the_application_are_passed_on_whole(standin: Engine, words: str) -> None:
+    run(f"-A proj worker -c 2 {words} -l INFO" if "--" not in words.split() else f"-A proj worker -c 2 -l INFO {words}")
+    (options,) = standin.options
+    assert options.unknown == tuple(word for word in words.split() if word != "--")
+    assert (options.concurrency, options.loglevel, options.logfile, options.overrides) == (2, "INFO", None, {})

@@ -14,7 +14,7 @@ from fastq.errors import OptionError
 
 
 def test_every_field_carries_its_declaration() -> None:
-    assert set(WorkerOptions.__struct_fields__) - set(SETTINGS) == {"overrides", "given"}
+    assert set(WorkerOptions.__struct_fields__) - set(SETTINGS) == {"overrides", "unknown", "given"}
 
 
 def test_no_flag_is_declared_twice() -> None:

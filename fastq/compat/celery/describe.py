@@ -26,6 +26,7 @@ def describe(app: Any, worker: Any, *, settled: Settled, numbered: Sequence[str]
         warnings=warnings_about(app, worker),
         task_events=bool(worker.task_events),
         concurrency=int(worker.concurrency),
+        heartbeat_signal_s=_heartbeat_signal(worker),
         identity=settled.identity,
         umask=settled.umask,
         pidfile=settled.pidfile,
@@ -33,6 +34,15 @@ def describe(app: Any, worker: Any, *, settled: Settled, numbered: Sequence[str]
         **_limits(app, worker),
         **_logging(worker, app),
     )
+
+
+def _heartbeat_signal(worker: Any) -> float | None:
+    """As Celery's heart decides: receivers that are connected later are not heard of."""
+    from celery.signals import heartbeat_sent
+
+    if not heartbeat_sent.receivers or worker.options.get("without_heartbeat"):
+        return None
+    return float(worker.options.get("heartbeat_interval") or 2.0)
 
 
 def _version() -> str:

@@ -10,9 +10,13 @@ from celery.utils.objects import Bunch
 from fastq.errors import Bug
 
 
-def consumer_stand_in(worker: Any) -> Any:
+class Consumer(Bunch):
     """What receivers get where Celery sends its consumer: the same names, without a connection."""
-    return Bunch(
+
+
+def consumer_stand_in(worker: Any) -> Consumer:
+    """The stand-in for `worker`."""
+    return Consumer(
         app=worker.app,
         hostname=worker.hostname,
         controller=worker,
@@ -25,10 +29,31 @@ def consumer_stand_in(worker: Any) -> Any:
     )
 
 
+class Heart:
+    """Stands where Celery sends its heartbeat service."""
+
+    def __init__(self, *, interval_s: float) -> None:
+        self.interval = interval_s
+        self.timer = self.eventer = self.tref = None
+
+
+class Pool:
+    """Stands where Celery sends its pool of processes."""
+
+    def __init__(self, worker: Any) -> None:
+        self._processes = worker.concurrency
+        self._initargs = (worker.app, worker.hostname)
+
+
 def notify(worker: Any, signal: str, arguments: dict[str, Any]) -> None:
     """Send `signal`; errors in receivers are logged by Celery's dispatcher, and nobody stops for them."""
     if signal == "worker_ready":
         signals.worker_ready.send(sender=consumer_stand_in(worker))
+    elif signal == "worker_before_create_process":
+        if signals.worker_before_create_process.receivers:
+            signals.worker_before_create_process.send(sender=Pool(worker))
+    elif signal == "heartbeat_sent":
+        signals.heartbeat_sent.send(sender=Heart(**arguments))
     elif signal == "worker_shutting_down":
         signals.worker_shutting_down.send(sender=worker.hostname, **arguments)
     elif signal == "worker_shutdown":

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from fastq import _core
+from fastq.compat.celery import useroptions
 from fastq.compat.celery.find import find, last_line
 from fastq.compat.celery.settle import Settled, settle_in
 from fastq.config.settings import WorkerOptions
@@ -25,13 +26,15 @@ class CeleryProgram:
         self._names: list[str] = []
 
     def load(self, options: WorkerOptions) -> None:
-        """Import and set up. Raises ApplicationError or SettingError."""
+        """Import and set up. Raises ApplicationError, SettingError or OptionError."""
         from fastq.compat.celery.worker import set_up
 
         self.app = find(options)
+        more = useroptions.read(self.app, options)
+        useroptions.announce(self.app, more)
         self._settled = settle_in(self.app, options)
         try:
-            self.worker = set_up(self.app, options)
+            self.worker = set_up(self.app, options, more=more)
             self.app.finalize()
         except FastqError:
             raise

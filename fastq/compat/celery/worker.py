@@ -7,10 +7,12 @@ receivers get as `sender` and `instance`. So it is Celery's class that runs here
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping
 from typing import Any
 
 from fastq.compat.celery.find import last_line
 from fastq.compat.celery.request_class import unheard
+from fastq.compat.celery.useroptions import UserOptions
 from fastq.config.nodename import node_name
 from fastq.config.settings import WorkerOptions
 from fastq.errors import SettingError
@@ -31,18 +33,21 @@ _PASSED = (
     "without_heartbeat",
     "heartbeat_interval",
     "autoscale",
+    "statedb",
+    "beat",
+    "scheduler",
+    "detach",
+    "executable",
 )
 
 
-def set_up(app: Any, options: WorkerOptions) -> Any:
+def set_up(app: Any, options: WorkerOptions, *, more: UserOptions) -> Any:
     """The worker object, after everything that Celery does before it connects. Raises SettingError."""
     from celery.exceptions import ImproperlyConfigured, SecurityError
 
     try:
-        _override_settings(app, options)
-        worker = _worker_class(app)(
-            hostname=node_name(options.hostname), pool_cls="prefork", **_arguments(app, options)
-        )
+        _override_settings(app, options, more.overrides)
+        worker = _worker_class(app)(hostname=node_name(options.hostname), **_arguments(app, options) | more.passed)
         worker.on_start()
     except (ImproperlyConfigured, SecurityError) as error:
         # Not a usage error: Celery ends with 1 here too.
@@ -50,19 +55,20 @@ def set_up(app: Any, options: WorkerOptions) -> Any:
     return worker
 
 
-def _override_settings(app: Any, options: WorkerOptions) -> None:
+def _override_settings(app: Any, options: WorkerOptions, overrides: Mapping[str, str]) -> None:
     app.conf.get("worker_concurrency")  # loads the configuration: overrides come after it
     if options.disable_prefetch is not None:
         app.conf.worker_disable_prefetch = options.disable_prefetch
-    if not options.overrides:
+    if not overrides:
         return
     try:
-        app.config_from_cmdline([f"{name}={value}" for name, value in options.overrides.items()], namespace="worker")
+        app.config_from_cmdline([f"{name}={value}" for name, value in overrides.items()], namespace="worker")
     except (KeyError, ValueError) as error:
         raise SettingError(f"a setting after -- cannot be used: {last_line(error)}") from error
 
 
 def _arguments(app: Any, options: WorkerOptions) -> dict[str, Any]:
+    from celery.concurrency import get_implementation
     from celery.utils.log import mlevel
 
     level = int(options.loglevel) if options.loglevel.isdigit() else mlevel(options.loglevel)
@@ -76,6 +82,9 @@ def _arguments(app: Any, options: WorkerOptions) -> dict[str, Any]:
         "exclude_queues": list(options.exclude_queues) or None,
         "include": list(options.include) or None,
         "no_color": options.no_color or None,
+        "schedule_filename": options.schedule or app.conf.beat_schedule_filename,
+        "umask": options.umask,
+        "pool_cls": get_implementation("prefork"),
         # The engine owns pidfile, purge, banner and event loop.
         "pidfile": None,
         "purge": False,
