@@ -14,6 +14,8 @@ from fastq.errors import Bug, FastqError
 #: Sub-command, the module that has it as `command`, and its line in the help. Imported when it is asked for.
 _COMMANDS: Mapping[str, tuple[str, str]] = {
     "worker": ("fastq.cli.worker", "Start a worker."),
+    "doctor": ("fastq.cli.doctor", "Read an application: what will differ from Celery, what is misconfigured."),
+    "check": ("fastq.cli.doctor", "The same as doctor."),
     "recover": ("fastq.cli.recover", "Put what dead workers held back on its queues, with no worker running."),
 }
 

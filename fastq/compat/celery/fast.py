@@ -195,15 +195,21 @@ def _hooks_are_celerys(app: Any) -> bool:
 
 def is_plain(task: Any, app: Any) -> bool:
     """True if nothing about this task asks for a step that the runner does not do."""
-    custom = celery_trace.task_has_custom
-    return not (
-        task.__trace__ is not None
-        or custom(task, "before_start")
-        or custom(task, "on_success")
-        or custom(task, "after_return")
-        or task.Request != "celery.worker.request:Request"
-        or (app.conf.worker_deduplicate_successful_tasks and (app.conf.task_acks_late or task.acks_late))
-    )
+    return not why_not_plain(task, app)
+
+
+def why_not_plain(task: Any, app: Any) -> str:
+    """What asks for a step that the runner does not do; empty if nothing does."""
+    custom = [
+        step for step in ("before_start", "on_success", "after_return") if celery_trace.task_has_custom(task, step)
+    ]
+    if custom:
+        return f"it has its own {custom[0]}"
+    if task.Request != "celery.worker.request:Request":
+        return "it has its own Request class"
+    if app.conf.worker_deduplicate_successful_tasks and (app.conf.task_acks_late or task.acks_late):
+        return "worker_deduplicate_successful_tasks"
+    return "its tracer is built already" if task.__trace__ is not None else ""
 
 
 def calls_itself(task: Any) -> bool:
