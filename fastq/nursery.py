@@ -25,7 +25,18 @@ from fastq.child.goodbye import EXIT_BUG, forget_inherited_hooks
 from fastq.compat.celery.program import CeleryProgram
 from fastq.errors import FastqError, ProcessLost
 from fastq.ipc.link import Link
-from fastq.ipc.messages import Exited, Failed, Fork, Forked, Notify, Ready, Start, Stop, ToNursery
+from fastq.ipc.messages import (
+    Exited,
+    Failed,
+    Fork,
+    Forked,
+    Notify,
+    Ready,
+    Remember,
+    Start,
+    Stop,
+    ToNursery,
+)
 from fastq.program import Program
 
 logger = logging.getLogger(__name__)
@@ -111,6 +122,8 @@ class Nursery:
                 self.fork(message.slot)
             elif isinstance(message, Notify):
                 self.program.notify(message.signal, message.arguments)
+            elif isinstance(message, Remember):
+                self.program.remember(message.revoked)
             elif isinstance(message, Stop):
                 self.program.notify("worker_shutdown", {})
                 return False

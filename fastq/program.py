@@ -39,6 +39,20 @@ class QueueInfo(msgspec.Struct, frozen=True, kw_only=True):
     exchange: str = ""
     exchange_type: str = "direct"
     routing_key: str = ""
+    #: Further bindings: (exchange, its type, routing key).
+    bindings: list[tuple[str, str, str]] = []
+
+    @property
+    def bound(self) -> list[tuple[str, str, str]]:
+        """All bindings."""
+        return (
+            [(self.exchange, self.exchange_type, self.routing_key), *self.bindings] if self.exchange else self.bindings
+        )
+
+    @property
+    def fanouts(self) -> list[tuple[str, str]]:
+        """(exchange, routing key) of those by which messages are published instead of queued."""
+        return [(exchange, key) for exchange, kind, key in self.bound if kind == "fanout"]
 
 
 class ResultInfo(msgspec.Struct, frozen=True, kw_only=True):
@@ -77,7 +91,10 @@ class ProgramInfo(msgspec.Struct, frozen=True, kw_only=True):
     broker_connection_max_retries: int | None = 100
     broker_connection_timeout_s: float | None = 4.0
 
+    #: What is consumed at the start.
     queues: list[QueueInfo] = []
+    #: Every queue that the application declares, consumed or not.
+    declared: list[QueueInfo] = []
     tasks: list[TaskInfo] = []
     results: ResultInfo = ResultInfo()
 
@@ -86,6 +103,10 @@ class ProgramInfo(msgspec.Struct, frozen=True, kw_only=True):
     prefetch_multiplier: int = 4
     disable_prefetch: bool = False
     disable_rate_limits: bool = False
+    pool_restarts: bool = False
+    #: File that keeps revoked ids over restarts, and those that it held.
+    state_db: str | None = None
+    revoked: list[str] = []
     eta_task_limit: int | None = None
     max_tasks_per_child: int | None = None
     max_memory_per_child_kib: int | None = None
@@ -124,23 +145,28 @@ class ProgramInfo(msgspec.Struct, frozen=True, kw_only=True):
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     """How the engine had to end a task, for a child that tells the result store and the application.
 
-    lost        its child is gone: `reason` is Celery's text, `signal_number` or `exit_code` says how
+    lost        its child is gone: `reason` is Celery's text
     timeout     the hard time limit of `limit_s` seconds is over
     unknown     nobody registered its name
     invalid     it is a message that no worker can run, for `reason`
     expired     its time was over before it was started
     revoked     somebody revoked it before it was started
     cancelled   it was killed because the worker was stopped and not to wait
-    terminated  somebody revoked it while it ran, with `reason` the signal
+    terminated  somebody revoked it while it ran, and had it ended by `signal_number`
+    flagged     somebody revoked `ids`, which nobody runs here: no message, only the result store is told
     """
 
-    kind: Literal["lost", "timeout", "unknown", "invalid", "expired", "revoked", "cancelled", "terminated"]
+    kind: Literal["lost", "timeout", "unknown", "invalid", "expired", "revoked", "cancelled", "terminated", "flagged"]
     reason: str = ""
     #: The hard time limit, for "timeout".
     limit_s: float = 0.0
     #: Whether a child had started it.
     started: bool = False
     pid: int = 0
+    #: For "terminated".
+    signal_number: int = 0
+    #: For "flagged".
+    ids: list[str] = []
     #: Index in `ProgramInfo.tasks`, None for a name that nobody registered.
     task: int | None = None
 
@@ -196,6 +222,9 @@ class Program(Protocol):
 
     def child_exit(self, code: int) -> None:
         """Say goodbye to the application: this child is about to end."""
+
+    def remember(self, revoked: list[str]) -> None:
+        """Write what is revoked to the state database; what fails is logged."""
 
     def notify(self, signal: str, arguments: dict[str, Any]) -> None:
         """Send a signal of the application's main process."""

@@ -18,6 +18,16 @@ cdef class _Dealing(_Waiting):
     def __dealloc__(self):
         free(self.admitted)
 
+    cdef int more_tasks(self, uint32_t tasks) except -1:
+        cdef uint64_t* grown
+        if tasks > self.tasks:
+            grown = <uint64_t*>realloc(self.admitted, tasks * sizeof(uint64_t))
+            if grown == NULL:
+                raise MemoryError()
+            memset(&grown[self.tasks], 0, (tasks - self.tasks) * sizeof(uint64_t))
+            self.admitted, self.tasks = grown, tasks
+        return 0
+
     cdef inline void count_admitted(self, fq_frame* frame, int n) noexcept nogil:
         if frame.kind == FQ_TASK and frame.task < self.tasks:
             self.admitted[frame.task] += n
@@ -218,6 +228,31 @@ cdef class _Dealing(_Waiting):
         while self.heap_size and <uint32_t>len(out) < limit:
             out.append(self.pop_due())
         return [(i, *self.where(i)) for i in out]
+
+    def line(self):
+        """Pending task frames in order: (entry, task, flags, payload). A copy of each; recall the children first."""
+        cdef list out = []
+        cdef uint32_t index = self.first
+        cdef fq_frame* frame
+        while index != NONE:
+            frame = <fq_frame*>self.entries[index].frame
+            if frame.kind == FQ_TASK:
+                out.append((index, frame.task, frame.flags, (<char*>frame + sizeof(fq_frame))[: frame.payload_len]))
+            index = self.entries[index].next
+        return out
+
+    def pull(self, set entries not None):
+        """Take these pending entries out of the line, into the caller's hands; the others keep their order."""
+        cdef uint32_t index = self.first, after
+        self.first = self.last = NONE
+        self.pending = 0
+        while index != NONE:
+            after = self.entries[index].next
+            if index in entries:
+                self.hold_again(index)
+            else:
+                self.queue_last(index)
+            index = after
 
     cdef void hold_again(self, uint32_t index) noexcept:
         self.count_admitted(<fq_frame*>self.entries[index].frame, -1)

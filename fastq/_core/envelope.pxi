@@ -45,6 +45,7 @@ cdef enum Meaning:
     THE_BODY_ENCODING
     THE_EXCHANGE
     THE_ROUTING_KEY
+    THE_STAMPS
 
 cdef enum:
     # The objects of an envelope whose members matter; their depth as values.
@@ -99,7 +100,7 @@ cdef int add_hints() except -1:
              PASSED)
     add_hint(IN_HEADERS, b', "ignore_result": ', ANYTHING)
     add_hint(IN_HEADERS, b', "replaced_task_nesting": ', ANYTHING)
-    add_hint(IN_HEADERS, b', "stamped_headers": ', ANYTHING)
+    add_hint(IN_HEADERS, b', "stamped_headers": ', THE_STAMPS)
     add_hint(IN_HEADERS, b', "stamps": ', ANYTHING)
 
     add_hint(IN_PROPERTIES, b'"correlation_id": ', ANYTHING)
@@ -119,6 +120,7 @@ add_hints()
 cdef struct Plain:
     Span task, id, body
     uint32_t seen
+    bint stamped            # its stamped_headers are something else than null
 
 
 cdef inline bint once(Plain* out, uint32_t bits) noexcept nogil:
@@ -145,6 +147,14 @@ cdef bint scan_timelimit(Scan* s) noexcept nogil:
     return scan_word(s, b"[null, null]", 12)
 
 
+cdef bint scan_stamps(Scan* s, Plain* out) noexcept nogil:
+    # Any value: stamps matter only while somebody has revoked some.
+    if s.p < s.end and s.p[0] == 110:
+        return scan_word(s, b"null", 4)
+    out.stamped = True
+    return scan_value(s, IN_HEADERS + 1)
+
+
 cdef Meaning meaning_in_headers(Span* key) noexcept nogil:
     if span_is(key, b"task", 4):
         return THE_TASK
@@ -154,6 +164,8 @@ cdef Meaning meaning_in_headers(Span* key) noexcept nogil:
         return NOTHING
     if span_is(key, b"timelimit", 9):
         return NO_LIMITS
+    if span_is(key, b"stamped_headers", 15):
+        return THE_STAMPS
     return UNUSUAL if span_is(key, b"compression", 11) else ANYTHING
 
 
@@ -212,6 +224,8 @@ cdef bint scan_meant(Scan* s, Plain* out, Meaning meaning, int where) noexcept n
         return scan_text(s, out, HAS_EXCHANGE, &span)
     if meaning == THE_ROUTING_KEY:
         return scan_text(s, out, HAS_ROUTING_KEY, &span)
+    if meaning == THE_STAMPS:
+        return scan_stamps(s, out)
     if meaning == THE_HEADERS:
         return once(out, HAS_HEADERS) and scan_members(s, out, IN_HEADERS)
     if meaning == THE_PROPERTIES:
@@ -267,7 +281,7 @@ cdef bint scan_envelope(const char* data, size_t size, Plain* out) noexcept nogi
     # True: a plain message, and `out` says where its parts lie in `data`.
     cdef Scan s
     s.p, s.end, s.escaped, s.declined = data, data + size, False, False
-    out.seen = 0
+    out.seen, out.stamped = 0, False
     if size > 0x7fffffff:
         return False
     skip_space(&s)

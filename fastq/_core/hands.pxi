@@ -82,13 +82,13 @@ cdef class _Hands(_Claims):
         frame = self.frame_at(hand, number)
         return number, frame.entry, frame.kind, frame.task, frame.soft_s, frame.hard_s, began
 
-    def running_payload(self, uint32_t child):
-        """(flags, payload) of the frame that a child runs: meaningful right after `running`."""
+    def running_payload(self, uint32_t child, uint64_t number):
+        """(flags, payload) of a frame that `running` has named, before anything else is collected or flushed."""
         cdef Hand* hand = self.hand(child)
         cdef fq_frame* frame
-        if not hand.used or load64(&hand.slot.done_count) == hand.count:
-            raise ValueError(f"child {child} runs nothing")
-        frame = self.frame_at(hand, load64(&hand.slot.done_count))
+        if not hand.used or not hand.done <= number < hand.count:
+            raise ValueError(f"child {child} does not run frame {number}")
+        frame = self.frame_at(hand, number)
         return frame.flags, (<char*>frame + sizeof(fq_frame))[: frame.payload_len]
 
     def aim_soft_limit(self, uint32_t child, uint64_t number):

@@ -7,6 +7,8 @@ cdef class _Intake(_Dealing):
     cdef list limits, odd
     cdef public list log_received              # (task, id) of plain messages, if not None
     cdef public bint holding                   # the worker is stopping: what is claimed is not dealt any more
+    cdef public set revoked                    # ids (bytes) whose messages are not plain
+    cdef public bint stamps_revoked            # stamped messages are not plain either
     cdef readonly uint64_t taken
     cdef readonly bint limited                 # some tasks have time limits
     cdef readonly double shortest_limit        # the shortest of them, seconds
@@ -19,6 +21,7 @@ cdef class _Intake(_Dealing):
         """The program's tasks from now on, as for a new ledger. Those that were known keep their numbers."""
         if len(tasks) < len(self.late):
             raise ValueError(f"{len(tasks)} tasks, after {len(self.late)}: numbers are in use")
+        self.more_tasks(<uint32_t>len(tasks))
         self.names, self.late, self.limits = Names(tasks), bytearray(late), limits
         for soft, hard in limits:
             self.note_limit(soft)
@@ -42,12 +45,24 @@ cdef class _Intake(_Dealing):
         self.taken += 1
         if FAST and n < self.header.task_bytes // 4 and scan_envelope(data, n, &plain):
             task = self.names.find(plain.task.at, plain.task.size)
-            if task != NONE:
+            if task != NONE and not self.is_revoked(&plain):
                 self.admit_plain(entry, task, &plain, data, <uint32_t>n)
                 return 0
         self.entries[entry].state = HELD
         self.odd.append((entry, data[:n]))
         return 0
+
+    cdef inline int is_revoked(self, Plain* plain) except -1:
+        # Perhaps: Python looks at it.
+        if plain.stamped and self.stamps_revoked:
+            return True
+        return self.revoked is not None and len(self.revoked) and plain.id.at[: plain.id.size] in self.revoked
+
+    def adopt(self):
+        """A new entry in the caller's hands that has no place on the broker: there is nothing to acknowledge."""
+        cdef uint32_t index = self.new_entry(NONE, 0)
+        self.entries[index].state = HELD
+        return index
 
     cdef int admit_plain(self, uint32_t index, uint32_t task, Plain* plain, const char* data, uint32_t n) except -1:
         cdef fq_frame frame

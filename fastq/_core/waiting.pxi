@@ -39,6 +39,15 @@ cdef class _Waiting(_Flushing):
         entry.state = WAITING
         self.waiting += 1
 
+    def hasten(self, set entries not None, double at):
+        """Let these waiting entries be due at the unix time `at`, in the order in which they were parked."""
+        cdef uint32_t i
+        for i in range(self.heap_size):
+            if self.heap[i].entry in entries:
+                self.heap[i].at = at
+        for i in range(self.heap_size // 2, 0, -1):
+            self.sink(i - 1, self.heap[i - 1])
+
     cdef int more_heap(self) except -1:
         cdef uint32_t room = self.heap_room * 2 if self.heap_room else 1024
         cdef Due* grown = <Due*>realloc(self.heap, room * sizeof(Due))
@@ -60,24 +69,27 @@ cdef class _Waiting(_Flushing):
         return due
 
     cdef uint32_t pop_due(self) noexcept:
-        cdef uint32_t index = self.heap[0].entry, i = 0, child
-        cdef Due last
+        cdef uint32_t index = self.heap[0].entry
         self.heap_size -= 1
-        last = self.heap[self.heap_size]
+        self.sink(0, self.heap[self.heap_size])
+        self.entries[index].state = HELD
+        self.waiting -= 1
+        return index
+
+    cdef void sink(self, uint32_t i, Due due) noexcept:
+        # Put `due` at `i` or as far below as it has to be.
+        cdef uint32_t child
         while True:
             child = 2 * i + 1
             if child >= self.heap_size:
                 break
             if child + 1 < self.heap_size and is_before(&self.heap[child + 1], &self.heap[child]):
                 child += 1
-            if is_before(&last, &self.heap[child]):
+            if is_before(&due, &self.heap[child]):
                 break
             self.heap[i] = self.heap[child]
             i = child
-        self.heap[i] = last
-        self.entries[index].state = HELD
-        self.waiting -= 1
-        return index
+        self.heap[i] = due
 
     cdef tuple fetch_place(self, uint32_t index):
         cdef Entry* entry = &self.entries[index]

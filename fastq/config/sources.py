@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import enum
-from typing import Any
+import os
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import msgspec
 
 from fastq.config.settings import DEFAULTS, SETTINGS, WorkerOptions
+from fastq.errors import SettingError
+
+Number = TypeVar("Number", int, float)
 
 
 class Origin(enum.Enum):
@@ -46,3 +51,14 @@ def in_environment(variable: str) -> str:
 
 def origin_of(where: str) -> Origin:
     return Origin.ENVIRONMENT if where.startswith("environment ") else Origin.FLAG
+
+
+def number_in_environment(variable: str, read: Callable[[str], Number], default: Number) -> Number:
+    """The value of one of Celery's variables that no option stands for. Raises SettingError for what is no number."""
+    text = os.environ.get(variable)
+    if text is None:
+        return default
+    try:
+        return read(text)
+    except ValueError as error:
+        raise SettingError(f"{variable} is {text!r}; it has to be a number") from error

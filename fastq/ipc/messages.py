@@ -44,6 +44,12 @@ class Notify(_Message, frozen=True, kw_only=True):
     arguments: dict[str, Any] = {}
 
 
+class Remember(_Message, frozen=True, kw_only=True):
+    """Keep these revoked ids in the state database."""
+
+    revoked: list[str]
+
+
 class Stop(_Message, frozen=True, kw_only=True):
     """Send worker_shutdown and end. Children that are left are killed."""
 
@@ -82,5 +88,5 @@ class Exited(_Message, frozen=True, kw_only=True):
     maxrss_kib: int
 
 
-ToNursery: TypeAlias = Start | Fork | Notify | Stop
+ToNursery: TypeAlias = Start | Fork | Notify | Remember | Stop
 ToEngine: TypeAlias = Ready | Failed | Forked | Exited

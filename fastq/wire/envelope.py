@@ -75,6 +75,8 @@ class Header(msgspec.Struct, frozen=True, kw_only=True):
     exchange: str = ""
     routing_key: str = ""
     delivery_tag: str = ""
+    #: By the names in `stamped_headers`: a stamp, or several.
+    stamps: dict[str, Any] = {}
     #: 2: the body is an array [args, kwargs, embed]. 1: the body is an object with everything in it.
     protocol: int = 2
     #: Nothing special about it: protocol 2, JSON array in base64, no compression, no times, no time limits.
@@ -168,6 +170,7 @@ def _header(parts: _Parts) -> Header:
         exchange=_text(parts.delivery_info["exchange"]),
         routing_key=_text(parts.delivery_info["routing_key"]),
         delivery_tag=_text(parts.properties["delivery_tag"]),
+        stamps=_stamps(fields),
         protocol=protocol,
     )
     return msgspec.structs.replace(header, plain=_is_plain(header, fields=fields, body=body))
@@ -304,6 +307,13 @@ def _seconds(value: object) -> float | None:
         return float(value)
     except OverflowError:
         return math.inf
+
+
+def _stamps(fields: dict[str, Any]) -> dict[str, Any]:
+    names, stamps = fields.get("stamped_headers"), fields.get("stamps")
+    if not names or not isinstance(names, list) or not isinstance(stamps, dict):
+        return {}
+    return {name: stamps.get(name) for name in names if isinstance(name, str)}
 
 
 def _whole(value: object) -> int:

@@ -34,6 +34,17 @@ START_STEP_S, START_LAST_S = 2.0, 30.0
 MOST_WAITERS = 64
 
 
+#: Connections that there always are: to claim, to settle, to hear.
+ALWAYS = 3
+
+
+class Registration(msgspec.Struct, frozen=True):
+    """What the registration of further queue keys brings back: how many keys are registered, who waits on them."""
+
+    keys: int
+    waiters: list[tuple[int, Stream, int | None]]
+
+
 class Connections(msgspec.Struct, frozen=True):
     """What a successful errand brings back."""
 
@@ -84,6 +95,9 @@ class Broker:
         self._tries = 0
         self._was_up = False
         self._closed = False
+        self._completing = False
+        #: Counts connections.
+        self._connection = 0
         self.up = False
 
     # Connecting
@@ -105,10 +119,10 @@ class Broker:
     def _open_all(self, opened: list[Stream]) -> Connections:
         name = f"fastq:{self._lease.me.node}"
         client = self._endpoint.client(timeout_s=self._retries.timeout_s)
-        for _ in range(3):
+        for _ in range(ALWAYS):
             opened.append(Stream(self._endpoint.open(self._retries.timeout_s, client_name=name)))
         asked = self._subscriptions.greet(opened[2])
-        waiters = [self._open_waiter(key, opened, name) for key in range(min(len(self._intake.keys), MOST_WAITERS))]
+        waiters = [self._open_waiter(key, opened, name) for key in self._intake.active[:MOST_WAITERS]]
         try:
             welcome = self._lease.enter(client, [claim for _, claim in self._unanswered])
         except redis.RedisError as error:
@@ -132,6 +146,7 @@ class Broker:
                 stream.close()
             return
         self._tries = 0
+        self._connection += 1
         self.up = self._was_up = True
         self._watch(outcome.claims, self._intake.ready)
         self._watch(outcome.settles, self._settler.ready)
@@ -146,10 +161,60 @@ class Broker:
             self._intake.reconcile(unanswered, c.welcome.found)
         else:
             self._intake.reconcile(unanswered, {})
-        self._intake.up(c.claims, waiters=c.waiters)
+        self._intake.up(c.claims, waiters=c.waiters, registered=c.welcome.keys)
         self._settler.up(c.settles, applied=c.welcome.applied)
         self.pump(lambda: self._subscriptions.up(c.hears, asked=c.asked))
         self._came(c.welcome)
+        self.complete()
+
+    # Queues that are added while connected
+
+    def complete(self) -> None:
+        """Register the queues that were added, in a thread, and wait on them; only then they are claimed from."""
+        if not self.up or self._completing:
+            return
+        room = MOST_WAITERS - (len(self._streams) - ALWAYS)
+        missing = self._intake.unattended[: max(0, room)]
+        if missing or self._intake.registered < len(self._intake.keys):
+            self._completing, connection = True, self._connection
+            self._errands.run(
+                lambda: self._register(missing), lambda outcome: self._completed(outcome, connection), name="fastq-dial"
+            )
+
+    def _register(self, keys: list[int]) -> Registration:
+        opened: list[Stream] = []
+        client = self._endpoint.client(timeout_s=self._retries.timeout_s)
+        try:
+            registered = self._lease.register(client)
+            name = f"fastq:{self._lease.me.node}"
+            return Registration(registered, [self._open_waiter(key, opened, name) for key in keys])
+        except BaseException as error:
+            for stream in opened:
+                stream.close()
+            if isinstance(error, redis.RedisError):
+                raise explain(error, address=self._endpoint.addresses[0]) from error
+            raise
+        finally:
+            client.close()
+
+    def _completed(self, outcome: Registration | Exception, connection: int) -> None:
+        self._completing = False
+        if isinstance(outcome, Exception):
+            if not isinstance(outcome, FastqError):
+                raise outcome
+            if connection == self._connection:
+                self.lost(outcome)
+            return
+        if connection == self._connection and self.up:
+            for _, stream, _ in outcome.waiters:
+                self._watch(stream, self._intake.ready)
+            self._intake.more(outcome.waiters, registered=outcome.keys)
+        else:
+            for _, stream, _ in outcome.waiters:
+                stream.close()
+        self.complete()
+
+    # Trying again
 
     def _not_connected(self, error: Exception) -> None:
         if not isinstance(error, FastqError):

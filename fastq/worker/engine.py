@@ -93,6 +93,9 @@ class Engine:
                     broker_came=self._broker_came,
                     broker_went=self._broker_went,
                     failed=self._fail,
+                    shut_down=lambda: self.stop(Event.TERM),
+                    reload=lambda: self.reload.begin(),
+                    remember=lambda ids: self.nursery.remember(ids),
                 ),
             )
         )
@@ -115,6 +118,7 @@ class Engine:
             change=self._change,
             settled=self._reloaded,
         )
+        self.broadcasts, self.actions = parts.broadcasts, parts.actions
 
     # ------------------------------------------------------------------ the loop
 
@@ -156,8 +160,9 @@ class Engine:
             self.broker.pump(self.waiting.pump, self.intake.pump, self.settler.pump)
         if self.result_link is not None:
             self.result_link.pump()
-        if self.reload.needs_pump:
+        if self.children.needs_relief:
             self.children.relieve()
+        if self.reload.needs_pump:
             self.reload.pump()
         if self.dealer.needs_watching:
             self.timers.sooner("unstick", HORIZON_S, _nothing)
@@ -298,7 +303,7 @@ class Engine:
         if kind != _core.TASK:
             logger.error("A child died while it carried out a verdict; its message is dropped.")
             self.ledger.settle(entry)
-        elif self.state is State.COLD and flags & _core.LATE:
+        elif self.state is State.COLD and flags & _core.LATE and self.ledger.where(entry) is not None:
             self._returning.append((entry, *_place_of(self.ledger, entry)))
         else:
             self.admission.judge(entry, payload, verdict)
@@ -413,6 +418,7 @@ class Engine:
 
     def _withdraw(self) -> None:
         """What no child has started is not dealt any more, only returned."""
+        self.broadcasts.drop()
         for entry in self.waiting.abandon():
             self._returning.append((entry, *_place_of(self.ledger, entry)))
         if len(self._returning) < GIVE_BACK:
@@ -498,6 +504,8 @@ class Engine:
         until = clock.monotonic() + 5.0
         while len(self.children) and self.nursery.alive and clock.monotonic() < until:
             self.poller.wait(0.1)
+        if self.program.state_db:
+            self.nursery.remember(self.admission.revoked.ids)
         self.nursery.stop()
         while self.nursery.alive and clock.monotonic() < until:
             self.poller.wait(0.1)

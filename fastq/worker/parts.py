@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from typing import Literal
 
 import msgspec
 
 from fastq import _core
+from fastq.config.sources import number_in_environment
 from fastq.errors import FastqError
 from fastq.ipc.segment import SharedSegment
 from fastq.program import ProgramInfo, ResultInfo, TaskInfo, Verdict
 from fastq.transport.connect import Endpoint
-from fastq.transport.redis.binding import Binding
 from fastq.transport.redis.keys import Keys
 from fastq.transport.redis.registry import describe_process
 from fastq.transport.urls import Address
 from fastq.worker.broker import Broker, ResultLink, Retries
+from fastq.worker.cluster.actions import Actions
+from fastq.worker.cluster.consumers import Consumers, bare, bindings, queue_keys
 from fastq.worker.cluster.lease import Janitor, Lease, Welcome
+from fastq.worker.cluster.limits import Limits
 from fastq.worker.cluster.pulse import Pulse
+from fastq.worker.cluster.revoking import Revoking
 from fastq.worker.cluster.subscriptions import Subscriptions
 from fastq.worker.pipeline.admit import Admission
+from fastq.worker.pipeline.broadcast import Broadcasts
 from fastq.worker.pipeline.deal import Dealer
 from fastq.worker.pipeline.intake import Intake, QueueKey
 from fastq.worker.pipeline.order import Turns
@@ -31,11 +36,16 @@ from fastq.worker.pipeline.waiting import Waiting
 from fastq.worker.poll import Errands, Poller, Timers
 from fastq.worker.processes.children import Child, Children
 from fastq.worker.processes.timeouts import TimeLimits
+from fastq.worker.revoked import EXPIRES_S, MOST, Revoked
 
 logger = logging.getLogger(__name__)
 
 #: kombu's default of `visibility_timeout`, in seconds: what stock workers hold longer is restored.
 VISIBILITY_TIMEOUT_S = 3600.0
+
+
+#: Seconds after a change of what is revoked, in which more may come, until it is written to the state database.
+REMEMBER_S = 1.0
 
 
 class Loop(msgspec.Struct, frozen=True, kw_only=True):
@@ -61,6 +71,9 @@ class Hooks(msgspec.Struct, frozen=True, kw_only=True):
     broker_came: Callable[[Welcome], None]
     broker_went: Callable[[], None]
     failed: Callable[[FastqError], None]
+    shut_down: Callable[[], None]
+    reload: Callable[[], None]
+    remember: Callable[[list[str]], None]
 
 
 class Parts(msgspec.Struct, frozen=True, kw_only=True):
@@ -79,8 +92,10 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
     janitor: Janitor
     #: Channels of the broker that are listened to: remote control, events of other workers, broadcasts.
     subscriptions: Subscriptions
+    broadcasts: Broadcasts
     broker: Broker
     pulse: Pulse
+    actions: Actions
     results: ResultStore | None
     result_link: ResultLink | None
 
@@ -94,17 +109,21 @@ def assemble(program: ProgramInfo, *, worker: str, segment: SharedSegment, loop:
     logs_received = logger.isEnabledFor(logging.INFO)
     ledger = make_ledger(segment, program.tasks, limited=rate_limits(program))
     ledger.log_received = [] if logs_received else None
-    queue_keys = make_queue_keys(keys, program, worker)
-    intake = make_intake(ledger, program, queue_keys, loop=loop, hooks=hooks)
+    intake = make_intake(ledger, program, make_queue_keys(keys, program, worker), loop=loop, hooks=hooks)
     admission = Admission(
         ledger,
         tasks=program.tasks,
         side_prefix=segment.path,
-        undecodable_key=lambda key: keys.undecodable(queue_keys[key].queue).encode(),
+        undecodable_key=lambda key: keys.undecodable(intake.keys[key].queue).encode(),
         log_received=logs_received,
         expecting=hooks.expecting,
         buckets=Buckets(rate_limits(program)),
+        revoked=make_revoked(program),
     )
+    broadcasts = Broadcasts(
+        ledger, timers=loop.timers, admit=lambda entry, raw, due: admission.admit(entry, raw, due=due)
+    )
+    admission.keep = broadcasts.park
     children = Children(
         segment,
         ledger,
@@ -118,13 +137,23 @@ def assemble(program: ProgramInfo, *, worker: str, segment: SharedSegment, loop:
     me = describe_process(
         worker,
         node=program.node,
-        keys=[key.key.decode()[len(keys.prefix) :] for key in queue_keys],
+        keys=[bare(key, keys=keys) for key in intake.keys],
         segment=str(segment.path),
     )
-    lease = Lease(me, keys=keys, bindings=bindings(program))
+    lease = Lease(me, keys=keys, bindings=bindings(program.queues))
     settler = Settler(ledger, stamp_key=keys.flush(worker), timers=loop.timers)
     subscriptions = Subscriptions()
     results, result_link = make_results(ledger, program, endpoint, loop=loop)
+    broker = make_broker(
+        endpoint,
+        program,
+        lease=lease,
+        intake=intake,
+        settler=settler,
+        subscriptions=subscriptions,
+        loop=loop,
+        hooks=hooks,
+    )
     return Parts(
         ledger=ledger,
         dealer=Dealer(ledger, multiplier=program.prefetch_multiplier, disable_prefetch=program.disable_prefetch),
@@ -143,15 +172,33 @@ def assemble(program: ProgramInfo, *, worker: str, segment: SharedSegment, loop:
         lease=lease,
         janitor=make_janitor(endpoint, keys, program),
         subscriptions=subscriptions,
-        broker=make_broker(
-            endpoint,
+        broadcasts=broadcasts,
+        broker=broker,
+        actions=Actions(
             program,
-            lease=lease,
-            intake=intake,
-            settler=settler,
-            subscriptions=subscriptions,
-            loop=loop,
-            hooks=hooks,
+            children=children,
+            limits=Limits(program, ledger=ledger, children=children, admission=admission, broadcasts=broadcasts),
+            revoking=Revoking(
+                ledger,
+                children=children,
+                admission=admission,
+                stores=program.results.kind != "disabled",
+                changed=lambda: remember(program, admission.revoked, loop=loop, hooks=hooks),
+            ),
+            consumers=Consumers(
+                program,
+                worker=worker,
+                keys=keys,
+                db=endpoint.db,
+                intake=intake,
+                order=lambda all_keys: make_order(program, all_keys),
+                lease=lease,
+                broker=broker,
+                subscriptions=subscriptions,
+                heard=broadcasts.heard,
+            ),
+            stop=hooks.shut_down,
+            reload=hooks.reload,
         ),
         pulse=Pulse(program.heartbeat_signal_s, timers=loop.timers, notify=hooks.notify),
         results=results,
@@ -159,18 +206,38 @@ def assemble(program: ProgramInfo, *, worker: str, segment: SharedSegment, loop:
     )
 
 
+def make_revoked(program: ProgramInfo) -> Revoked:
+    """What earlier runs have revoked, within Celery's bounds."""
+    revoked = Revoked(
+        most=number_in_environment("CELERY_WORKER_REVOKES_MAX", int, MOST),
+        expires_s=number_in_environment("CELERY_WORKER_REVOKE_EXPIRES", float, EXPIRES_S),
+    )
+    revoked.add(program.revoked)
+    return revoked
+
+
+def remember(program: ProgramInfo, revoked: Revoked, *, loop: Loop, hooks: Hooks) -> None:
+    """Have what is revoked written to the state database soon, if there is one."""
+    if program.state_db:
+        loop.timers.sooner("remember", REMEMBER_S, lambda: hooks.remember(revoked.ids))
+
+
 def make_intake(
     ledger: _core.Ledger, program: ProgramInfo, keys: Sequence[QueueKey], *, loop: Loop, hooks: Hooks
 ) -> Intake:
-    strategy = program.transport_options.get("queue_order_strategy") or "round_robin"
     return Intake(
         ledger,
         keys=keys,
-        order=Turns([(key.queue, key.step) for key in keys], strategy=strategy),
+        order=make_order(program, keys),
         timers=loop.timers,
         credit=hooks.credit,
         round_trip=hooks.round_trip,
     )
+
+
+def make_order(program: ProgramInfo, keys: Iterable[QueueKey]) -> Turns:
+    strategy = program.transport_options.get("queue_order_strategy") or "round_robin"
+    return Turns([(key.queue, key.step) for key in keys], strategy=strategy)
 
 
 def make_broker(
@@ -261,26 +328,4 @@ def make_ledger(segment: SharedSegment, tasks: Sequence[TaskInfo], *, limited: C
 
 def make_queue_keys(keys: Keys, program: ProgramInfo, worker: str) -> list[QueueKey]:
     """Every list to read: each queue at each priority step."""
-    made = []
-    for queue in program.queues:
-        for step, key in zip(keys.priority_steps, keys.queue_keys(queue.name), strict=True):
-            claims = keys.claim(key, worker, number=0).removesuffix("0")
-            made.append(
-                QueueKey(
-                    queue=queue.name,
-                    step=step,
-                    key=keys.waiting(key).encode(),
-                    claim_prefix=claims.encode(),
-                    index=keys.claims(key, worker).encode(),
-                )
-            )
-    return made
-
-
-def bindings(program: ProgramInfo) -> list[Binding]:
-    """What kombu would declare for the queues."""
-    return [
-        Binding(q.exchange, q.exchange_type, q.routing_key, q.name)  # type: ignore[arg-type]
-        for q in program.queues
-        if q.exchange and q.exchange_type in ("direct", "topic")
-    ]
+    return [key for queue in program.queues for key in queue_keys(queue, keys=keys, worker=worker)]

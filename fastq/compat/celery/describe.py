@@ -9,6 +9,7 @@ import msgspec
 
 from fastq.compat.celery.results import goes_through_ring
 from fastq.compat.celery.settle import Settled
+from fastq.compat.celery.statedb import read
 from fastq.compat.celery.worker import warnings_about
 from fastq.program import ProgramInfo, QueueInfo, ResultInfo, TaskInfo
 
@@ -21,6 +22,9 @@ def describe(app: Any, worker: Any, *, settled: Settled, numbered: Sequence[str]
         node=str(worker.hostname),
         version=_version(),
         queues=queues(app),
+        state_db=worker.statedb or None,
+        revoked=read(worker.statedb) if worker.statedb else [],
+        declared=[_queue(queue) for queue in app.amqp.queues.values()],
         tasks=tasks(app, worker, numbered=numbered),
         results=results(app),
         warnings=warnings_about(app, worker),
@@ -63,15 +67,21 @@ def _loader(app: Any) -> str:
 
 def queues(app: Any) -> list[QueueInfo]:
     """The queues to consume, after -Q and -X."""
-    return [
-        QueueInfo(
-            name=queue.name,
-            exchange=queue.exchange.name if queue.exchange else "",
-            exchange_type=queue.exchange.type if queue.exchange else "direct",
-            routing_key=queue.routing_key or "",
-        )
-        for queue in app.amqp.queues.consume_from.values()
-    ]
+    return [_queue(queue) for queue in app.amqp.queues.consume_from.values()]
+
+
+def _queue(queue: Any) -> QueueInfo:
+    return QueueInfo(
+        name=queue.name,
+        exchange=queue.exchange.name if queue.exchange else "",
+        exchange_type=queue.exchange.type if queue.exchange else "direct",
+        routing_key=queue.routing_key or "",
+        bindings=[
+            (bound.exchange.name, bound.exchange.type, bound.routing_key or "")
+            for bound in sorted(queue.bindings, key=lambda bound: (bound.exchange.name, bound.routing_key or ""))
+            if bound.exchange is not None
+        ],
+    )
 
 
 def tasks(app: Any, worker: Any, *, numbered: Sequence[str] = ()) -> list[TaskInfo]:
@@ -206,6 +216,7 @@ def _limits(app: Any, worker: Any) -> dict[str, Any]:
         "prefetch_multiplier": int(worker.prefetch_multiplier or 0),
         "disable_prefetch": bool(conf.get("worker_disable_prefetch")),
         "disable_rate_limits": bool(worker.disable_rate_limits),
+        "pool_restarts": bool(conf.get("worker_pool_restarts")),
         "eta_task_limit": conf.get("worker_eta_task_limit"),
         "max_tasks_per_child": worker.max_tasks_per_child or None,
         "max_memory_per_child_kib": worker.max_memory_per_child or None,

@@ -87,6 +87,12 @@ class CeleryProgram:
         """Send worker_process_shutdown."""
         self._child.stop(code)
 
+    def remember(self, revoked: list[str]) -> None:
+        """To the file of --statedb, in Celery's format."""
+        from fastq.compat.celery.statedb import write
+
+        write(str(self.worker.statedb), revoked)
+
     def notify(self, signal: str, arguments: dict[str, Any]) -> None:
         """Send a main-process signal with the sender that Celery would use."""
         from fastq.compat.celery.notify import notify

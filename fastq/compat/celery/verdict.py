@@ -6,9 +6,11 @@ through Celery's own Request.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
+from celery import states
 from celery.utils.log import get_logger
 
 from fastq import _core
@@ -17,6 +19,10 @@ from fastq.compat.celery.receive import Received, Receiver, Refused
 from fastq.program import Door, Verdict
 
 logger = get_logger("celery.worker.request")
+control_logger = get_logger("celery.worker.control")
+
+#: A task in another state was started, or has ended: its state is left to whoever set it.
+_NOT_STARTED = frozenset({states.PENDING, states.RECEIVED, states.RETRY, states.REJECTED})
 
 _decode = msgspec.msgpack.Decoder(Verdict).decode
 
@@ -43,6 +49,11 @@ class Judge:
         """Tell everybody who has to know, and end the frame."""
         verdict, raw = split(port.payload())
         late = bool(port.flags & _core.LATE)
+        if verdict.kind == "flagged":
+            with logged():
+                flag(self.app, verdict.ids)
+            port.finish()
+            return
         try:
             received = self.receiver.receive(raw)
         except Refused as refused:
@@ -61,7 +72,7 @@ class Judge:
         elif verdict.kind == "timeout":
             request.on_timeout(False, _shortest(verdict.limit_s))
         elif verdict.kind == "terminated":
-            request._announce_revoked("terminated", True, verdict.reason or None, False)
+            request._announce_revoked("terminated", True, verdict.signal_number, False)
         elif verdict.kind == "cancelled":
             self._cancel(received)
         elif verdict.kind in ("expired", "revoked"):
@@ -83,8 +94,18 @@ class Judge:
     @staticmethod
     def _discard(request: Any, verdict: Verdict) -> None:
         expired = verdict.kind == "expired"
-        logger.info("Discarding revoked task: %s[%s]", request.name, request.id)
+        logger.info("Discarding revoked task: %s[%s]%s", request.name, request.id, verdict.reason)
         request._announce_revoked(verdict.kind, False, None, expired)
+
+
+def flag(app: Any, ids: Sequence[str]) -> None:
+    """Store REVOKED for what has not been started anywhere: what Celery's `revoke` command does in each worker."""
+    for task_id in ids:
+        try:
+            if app.backend.get_state(task_id) in _NOT_STARTED:
+                app.backend.mark_as_revoked(task_id, reason="revoked", store_result=True)
+        except Exception as error:
+            control_logger.warning("Failed to mark task %s as revoked in backend: %s", task_id, error)
 
 
 def _shortest(limit_s: float) -> float | int:

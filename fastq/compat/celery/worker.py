@@ -70,6 +70,7 @@ def _override_settings(app: Any, options: WorkerOptions, overrides: Mapping[str,
 def _arguments(app: Any, options: WorkerOptions) -> dict[str, Any]:
     from celery.concurrency import get_implementation
     from celery.utils.log import mlevel
+    from celery.utils.nodenames import node_format
 
     level = int(options.loglevel) if options.loglevel.isdigit() else mlevel(options.loglevel)
     passed = {name: getattr(options, name) for name in _PASSED}
@@ -77,6 +78,7 @@ def _arguments(app: Any, options: WorkerOptions) -> dict[str, Any]:
         "prefetch_multiplier": options.prefetch_multiplier or None,
         "concurrency": options.concurrency or None,
         "loglevel": level,
+        "statedb": node_format(options.statedb or app.conf.get("worker_state_db"), node_name(options.hostname)),
         "logfile": options.logfile or app.conf.get("worker_logfile"),
         "queues": list(options.queues) or None,
         "exclude_queues": list(options.exclude_queues) or None,

@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 import redis
 
+from fastq.errors import SurroundingsError
 from fastq.ipc.segment import dead_segment, remove_files
 from fastq.transport.connect import Endpoint
 from fastq.transport.redis import commands
@@ -49,29 +50,63 @@ class Welcome(msgspec.Struct, frozen=True, kw_only=True):
     found: dict[bytes, list[bytes]]
     #: Another worker took this one for dead and gave its messages to others.
     dispossessed: bool
+    #: How many of this worker's queue keys are in the registry now.
+    keys: int
 
 
 class Lease:
     """What is said to the broker about this worker."""
 
     def __init__(self, me: RegistryEntry, *, keys: Keys, bindings: Sequence[Binding]) -> None:
-        self.me, self.keys, self._bindings = me, keys, bindings
+        self.me, self.keys, self._bindings = me, keys, list(bindings)
         self._registered = False
+
+    def extend(self, keys: Sequence[str], bindings: Sequence[Binding]) -> None:
+        """Speak of more queue keys (without the prefix) and bindings, from the next `enter` or `register` on."""
+        self._bindings = [*self._bindings, *bindings]
+        self.me = msgspec.structs.replace(self.me, keys=(*self.me.keys, *keys))
+
+    def register(self, client: redis.Redis) -> int:
+        """Write the registry entry anew, and say how many keys are in it. Blocks; for an errand.
+
+        Raises SurroundingsError if the entry is gone: others have taken this worker for dead.
+        """
+        me, bindings = self.me, self._bindings
+        written = False
+        while not written:
+            written = self._rewrite(client, me)
+        declare_bindings(client, bindings, keys=self.keys)
+        return len(me.keys)
+
+    def _rewrite(self, client: redis.Redis, me: RegistryEntry) -> bool:
+        with client.pipeline(transaction=True) as opened:
+            pipe: Any = opened
+            try:
+                pipe.watch(self.keys.workers)
+                if not pipe.hexists(self.keys.workers, me.worker):
+                    raise SurroundingsError("this worker is not in the registry any more: others took it for dead")
+                pipe.multi()
+                pipe.hset(self.keys.workers, me.worker, me.encode())
+                pipe.execute()
+            except redis.WatchError:
+                return False  # another worker came or went
+        return True
 
     def enter(self, client: redis.Redis, claims: Iterable[bytes]) -> Welcome:
         """Register, or find out what has happened meanwhile. Blocks; for an errand."""
         asked: Any = client
+        me, bindings = self.me, self._bindings
         known = bool(asked.hexists(self.keys.workers, self.me.worker))
         applied = int(asked.get(self.keys.flush(self.me.worker)) or 0)
         dispossessed = self._registered and not known and not self._holds_claims(client)
         both: Any = client.pipeline(transaction=True)  # one without the other would look like a dead worker
         both.set(self.keys.heartbeat(self.me.worker), 1, ex=LEASE_S)
-        both.hset(self.keys.workers, self.me.worker, self.me.encode())
+        both.hset(self.keys.workers, me.worker, me.encode())
         both.execute()
         found = {claim: list(asked.lrange(claim, 0, -1)) for claim in claims}
-        declare_bindings(client, self._bindings, keys=self.keys)
+        declare_bindings(client, bindings, keys=self.keys)
         self._registered = True
-        return Welcome(applied=applied, found=found, dispossessed=dispossessed)
+        return Welcome(applied=applied, found=found, dispossessed=dispossessed, keys=len(me.keys))
 
     def _holds_claims(self, client: redis.Redis) -> bool:
         asked: Any = client

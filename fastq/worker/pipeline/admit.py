@@ -15,6 +15,7 @@ from fastq.errors import EnvelopeError, PeerError
 from fastq.program import TaskInfo, Verdict
 from fastq.wire.envelope import Header, read_header
 from fastq.worker.pipeline.rate import Buckets, plain_names
+from fastq.worker.revoked import Revoked
 
 logger = logging.getLogger(__name__)
 
@@ -43,11 +44,16 @@ class Admission:
         log_received: bool,
         expecting: Callable[[], bool] = lambda: False,
         buckets: Buckets | None = None,
+        revoked: Revoked | None = None,
     ) -> None:
+        #: Keeps messages that wait and are not on the broker (broadcasts) until a unix time.
+        self.keep: Callable[[int, bytes, float], None] | None = None
         self.buckets = Buckets({}) if buckets is None else buckets
+        self.revoked = Revoked() if revoked is None else revoked
         self._ledger = ledger
         self._expecting = expecting
-        self._tasks: Sequence[TaskInfo] = ()
+        #: By number.
+        self.tasks: Sequence[TaskInfo] = ()
         self._numbers: dict[str, int] = {}
         self._remember(tasks)
         self._side_prefix = side_prefix
@@ -63,7 +69,7 @@ class Admission:
         self._ledger.know(names, late, [(task.soft_time_limit or 0.0, task.time_limit or 0.0) for task in tasks])
 
     def _remember(self, tasks: Sequence[TaskInfo]) -> None:
-        self._tasks = tasks
+        self.tasks = tasks
         self._numbers = {task.name: number for number, task in enumerate(tasks) if not task.gone}
 
     def admit(self, entry: int, raw: bytes, *, due: bool = False) -> None:
@@ -78,9 +84,16 @@ class Admission:
             try:
                 self._decide(entry, raw, header, due=due)
             except OSError as error:
-                self._put_off(entry, header, error)
+                self._put_off(entry, raw, header, error)
 
-    def _put_off(self, entry: int, header: Header, error: OSError) -> None:
+    def _park(self, entry: int, raw: bytes, at: float) -> None:
+        if self._ledger.where(entry) is not None:
+            self._ledger.park(entry, at)
+        else:
+            assert self.keep is not None, "only a broadcast has no place on the broker"
+            self.keep(entry, raw, at)
+
+    def _put_off(self, entry: int, raw: bytes, header: Header, error: OSError) -> None:
         # No room for a large message: it stays on the broker, and is tried again when there may be some.
         logger.error(
             "No room for the message %s[%s] in %s: %s. Trying again in %g s.",
@@ -90,30 +103,39 @@ class Admission:
             error.strerror or error,
             NO_ROOM_S,
         )
-        self._ledger.park(entry, clock.now() + NO_ROOM_S)
+        self._park(entry, raw, clock.now() + NO_ROOM_S)
 
     def _decide(self, entry: int, raw: bytes, header: Header, *, due: bool) -> None:
-        number = self._number(header)
+        number = self.number(header)
         if self._log_received and not due:
             logger.info("Task %s[%s] received", header.shadow or header.task, header.id)
         if header.task is not None and number is None and self._expecting():
-            self._ledger.park(entry, clock.now() + SOON_S)
+            self._park(entry, raw, clock.now() + SOON_S)
         elif header.task is not None and number is None:
             self.judge(entry, raw, Verdict(kind="unknown", reason=header.task))
         elif header.expires is not None and clock.now() > header.expires:
             self.judge(entry, raw, Verdict(kind="expired", task=number))
+        elif (why := self.revoking(header)) is not None:
+            self.judge(entry, raw, Verdict(kind="revoked", reason=why, task=number))
         elif header.eta is not None and header.eta > clock.now() and not due:
-            self._ledger.park(entry, header.eta)
+            self._park(entry, raw, header.eta)
         elif (at := self.buckets.turn(entry, task=number, now=clock.now())) is not None:
-            self._ledger.park(entry, at)
+            self._park(entry, raw, at)
         else:
             self._place(entry, raw, header, number)
 
-    def _number(self, header: Header) -> int | None:
+    def revoking(self, header: Header) -> str | None:
+        """None unless this message is revoked; what the log says behind its name: nothing, or the stamp."""
+        if header.id in self.revoked:
+            return ""
+        stamp = self.revoked.by_stamp(header.stamps)
+        return None if stamp is None else f" (revoked by header: {stamp})"
+
+    def number(self, header: Header) -> int | None:
         return None if header.task is None else self._numbers.get(header.task)
 
     def _place(self, entry: int, raw: bytes, header: Header, number: int | None) -> None:
-        task = None if number is None else self._tasks[number]
+        task = None if number is None else self.tasks[number]
         late = task is not None and task.acks_late
         soft_s, hard_s = limits(header, task)
         payload, flags = self._payload(raw)
@@ -129,6 +151,7 @@ class Admission:
 
     def judge(self, entry: int, raw: bytes, verdict: Verdict) -> None:
         """Have a child tell result store and application how the engine had to end this message."""
+        self.buckets.forget(entry)
         said = msgspec.msgpack.encode(verdict)
         payload, flags = self._payload(_LENGTH.pack(len(said)) + said + raw)
         if self._ledger.where(entry) is not None:
@@ -155,7 +178,10 @@ class Admission:
 
     def _divert(self, entry: int, raw: bytes, error: PeerError) -> None:
         place = self._ledger.where(entry)
-        assert place is not None
+        if place is None:
+            logger.error("A broadcast that is no message was dropped: %s: %.200r", error, raw[:200])
+            self._ledger.quit(entry)
+            return
         key = self._undecodable_key(place[0])
         found = _ID.search(raw)
         named = f" (id {found[1].decode('utf-8', 'replace')})" if found else ""

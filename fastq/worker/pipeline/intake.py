@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from typing import Protocol
 
 import msgspec
@@ -89,11 +89,13 @@ class Claim:
     def __init__(self, intake: Intake, *, key: int, count: int) -> None:
         self.key, self.count = key, count
         self.batch, self.n = intake.ledger.open_batch(key, count)
+        #: Keys whose lengths it asks for: those that were known when it was sent.
+        self.lengths = len(intake.keys)
         self._intake = intake
         self._sent_at = clock.monotonic()
 
     def begin(self, reader: _core.Reader) -> None:
-        reader.expect_claim(self.batch, self.count, len(self._intake.keys))
+        reader.expect_claim(self.batch, self.count, self.lengths)
 
     def read(self, reader: _core.Reader) -> bool:
         answer = reader.read_claim(self._intake.ledger)
@@ -163,30 +165,90 @@ class Intake:
         credit: Callable[[], int],
         round_trip: Callable[[float], None],
     ) -> None:
-        self.ledger, self.keys = ledger, keys
+        self.ledger = ledger
+        #: A key keeps its number as long as the worker lives: claims, frames and the registry speak of numbers.
+        self.keys: list[QueueKey] = []
+        #: How many of them, from the first, the registry knows. From others nothing may be claimed: should the worker
+        #: die, nobody would look for its claims there.
+        self.registered = 0
+        self._cancelled: set[int] = set()
         self._order, self._timers, self._credit, self._round_trip = order, timers, credit, round_trip
         self._stream: Stream | None = None
         self._expected: deque[Expected] = deque()
         self._claims = 0
         self._asked = 0  # messages that claims on their way may bring
         self._waiters: list[Waiter] = []
-        self._lengths = [0] * len(keys)
+        self._lengths: list[int] = []
         self._pulling = True  # a backlog is likely at the start, and one claim tells
         self._quiet = False
         self._fired_at = 0.0
         self._last_key = -1
         #: The key that is read before all others, if there is only one such.
-        self._only_first = 0 if len({key.queue for key in keys}) == 1 else None
+        self._only_first: int | None = None
+        self.add(keys, order=order)
+
+    # Queues
+
+    def add(self, keys: Sequence[QueueKey], *, order: Order) -> None:
+        """Know these lists from now on, and claim from them as soon as they are registered."""
         for key in keys:
-            ledger.add_key(key.key, key.claim_prefix, key.index)
+            self.ledger.add_key(key.key, key.claim_prefix, key.index)
+            self.keys.append(key)
+            self._lengths.append(0)
+        self._order = order
+        self._look_again()
+
+    def numbers(self, queue: str) -> list[int]:
+        """The keys of a queue, by number; none if it was never consumed."""
+        return [number for number, key in enumerate(self.keys) if key.queue == queue]
+
+    def cancel(self, queue: str) -> None:
+        """Claim no more from a queue. What is on its way still arrives."""
+        numbers = self.numbers(queue)
+        self._cancelled.update(numbers)
+        for number in numbers:
+            self._lengths[number] = 0
+        self._disarm(set(numbers))
+        self._look_again()
+
+    def resume(self, queue: str) -> None:
+        """Claim again from a queue that was cancelled."""
+        self._cancelled.difference_update(self.numbers(queue))
+        self._look_again()
+
+    @property
+    def active(self) -> list[int]:
+        """The keys that are to be claimed from, by number."""
+        return [number for number in range(len(self.keys)) if number not in self._cancelled]
+
+    @property
+    def unattended(self) -> list[int]:
+        """Those of them that no connection waits on."""
+        attended = {waiter.key for waiter in self._waiters}
+        return [number for number in self.active if number not in attended]
+
+    def _look_again(self) -> None:
+        active = self.active
+        self._only_first = active[0] if len({self.keys[number].queue for number in active}) == 1 else None
+        self._pulling = True
+
+    def _may_claim(self, key: int) -> bool:
+        return 0 <= key < self.registered and key not in self._cancelled
 
     # Connections
 
-    def up(self, stream: Stream, *, waiters: Sequence[tuple[int, Stream, int | None]]) -> None:
-        """Connections are there: `waiters` are (key number, stream, client id)."""
+    def up(self, stream: Stream, *, waiters: Sequence[tuple[int, Stream, int | None]], registered: int) -> None:
+        """Connections are there: `waiters` are (key number, stream, client id); so many keys are `registered`."""
         self._stream = stream
-        self._waiters = [Waiter(self, key=key, stream=s, client_id=i) for key, s, i in waiters]
+        self._waiters = []
+        self.more(waiters, registered=registered)
         self._lengths = [0] * len(self.keys)
+        self._pulling = True
+
+    def more(self, waiters: Sequence[tuple[int, Stream, int | None]], *, registered: int) -> None:
+        """Keys that were added have been registered, and got connections of their own."""
+        self._waiters += [Waiter(self, key=key, stream=s, client_id=i) for key, s, i in waiters]
+        self.registered = max(self.registered, registered)
         self._pulling = True
 
     def lost(self) -> list[tuple[int, bytes]]:
@@ -257,7 +319,12 @@ class Intake:
         # Where order matters, look at the lengths first.
         if self._claims == 0 and "pull" not in self._timers:
             certain = self._last_key == self._only_first
-            self._claim(max(0, self._last_key), min(credit, PULLED) if certain else 0)
+            key = self._last_key if self._may_claim(self._last_key) else self._any_key()
+            if key is not None:
+                self._claim(key, min(credit, PULLED) if certain else 0)
+
+    def _any_key(self) -> int | None:
+        return next((key for key in self.active if self._may_claim(key)), None)
 
     def _claim(self, key: int, count: int) -> None:
         assert self._stream is not None
@@ -292,11 +359,15 @@ class Intake:
             self._last_key = claim.key
         if taken == 0:
             self._forget(claim)
-        self._lengths = lengths
+        # Keys that came since are looked at next; what is cancelled counts as empty.
+        known = len(lengths)
+        self._lengths = [lengths[k] if k < known and self._may_claim(k) else 0 for k in range(len(self.keys))]
         for other in self._expected:
             if isinstance(other, Claim) and other is not claim:
                 self._lengths[other.key] -= other.count
-        if not any(n > 0 for n in lengths):
+        if known < self.registered:
+            self._pulling = True
+        elif not any(n > 0 for n in self._lengths):
             self._backlog_gone(taken)
         elif self._pulling:
             self._timers.cancel("pull")
@@ -323,12 +394,13 @@ class Intake:
 
     def _arm(self) -> None:
         for waiter in self._waiters:
-            if not waiter.armed:
+            if not waiter.armed and self._may_claim(waiter.key):
                 waiter.arm()
 
-    def _disarm(self) -> None:
+    def _disarm(self, keys: Container[int] | None = None) -> None:
         for waiter in self._waiters:
-            if waiter.armed and not waiter.leaving and waiter.client_id is not None:
+            concerned = keys is None or waiter.key in keys
+            if concerned and waiter.armed and not waiter.leaving and waiter.client_id is not None:
                 waiter.leaving = True
                 self.ask(commands.pack("CLIENT", "UNBLOCK", waiter.client_id), Skip(1))
 

@@ -39,8 +39,8 @@ class Buckets:
     def __init__(self, intervals_s: Mapping[int, float]) -> None:
         self._intervals_s = dict(intervals_s)
         self._next_at: dict[int, float] = {}
-        #: Entries that wait for their turn.
-        self._waiting: set[int] = set()
+        #: Entries that wait for their turn, and the task of each.
+        self._waiting: dict[int, int] = {}
 
     def __len__(self) -> int:
         """How many messages wait for their turn."""
@@ -50,10 +50,22 @@ class Buckets:
         """Whether a task has a limit."""
         return task in self._intervals_s
 
+    def limit(self, task: int, interval_s: float) -> set[int]:
+        """Another limit for a task, 0 for none. Returns the entries that wait for their turn by the old one; each
+        takes its turn again when it comes back."""
+        self._next_at.pop(task, None)
+        self._intervals_s.pop(task, None)
+        if interval_s:
+            self._intervals_s[task] = interval_s
+        released = {entry for entry, of in self._waiting.items() if of == task}
+        for entry in released:
+            del self._waiting[entry]
+        return released
+
     def turn(self, entry: int, *, task: int | None, now: float) -> float | None:
         """When this message may start, None for now. One that comes back from waiting has had its turn."""
         if entry in self._waiting:
-            self._waiting.discard(entry)
+            del self._waiting[entry]
             return None
         if task is None or task not in self._intervals_s:
             return None
@@ -61,9 +73,9 @@ class Buckets:
         self._next_at[task] = at + self._intervals_s[task]
         if at <= now:
             return None
-        self._waiting.add(entry)
+        self._waiting[entry] = task
         return at
 
     def forget(self, entry: int) -> None:
-        """This message waits no more: it was returned to its queue."""
-        self._waiting.discard(entry)
+        """This message waits no more: it was returned to its queue, or is not to be run."""
+        self._waiting.pop(entry, None)

@@ -71,6 +71,8 @@ class Children:
         self._children: dict[int, Child] = {}
         self._wanted = 0
         self._has_parent = True
+        #: Whether `relieve` may have something to do.
+        self.needs_relief = False
         self._delay_s = FIRST_DELAY_S
         self._jobs = 0
 
@@ -106,6 +108,32 @@ class Children:
         self._wanted = count
         self.fill()
 
+    @property
+    def wanted(self) -> int:
+        """How many children there are to be."""
+        return self._wanted
+
+    @property
+    def most(self) -> int:
+        """How many children there can be; half the slots, for a slot is needed for a while after its child."""
+        return self._core.slots // 2
+
+    def shrink(self, count: int) -> None:
+        """Have so many fewer from now on. Idle ones leave at once; if there are not enough, others after their task."""
+        self._wanted = max(0, self._wanted - count)
+        staying = [child for child in self._children.values() if not self._leaving(child)]
+        staying.sort(key=lambda child: (self._is_busy(child.slot), -child.slot))
+        for child in staying[: max(0, len(staying) - self._wanted)]:
+            self._send_away(child)
+
+    def _is_busy(self, slot: int) -> bool:
+        unstarted, runs, _age_ns = self._ledger.load(slot)
+        return bool(runs or unstarted)
+
+    def _send_away(self, child: Child) -> None:
+        child.dismissed = True
+        self._ledger.dismiss(child.slot)
+
     def fill(self) -> None:
         """Fork what is missing. Children that leave are replaced before they are gone."""
         if not self._has_parent:
@@ -131,7 +159,7 @@ class Children:
         """Have another child in this one's place: it leaves after the task that it runs, once the other is ready."""
         child = self._children.get(slot)
         if child is not None and not self._leaving(child):
-            child.relieved = True
+            child.relieved = self.needs_relief = True
             self.fill()
 
     @property
@@ -143,11 +171,11 @@ class Children:
         """Let those go whose replacement is ready, idle ones first; for when children may have become ready."""
         waiting = [child for child in self._children.values() if child.relieved and not self._leaving(child)]
         if not waiting:
+            self.needs_relief = False
             return
         surplus = self._fit() + len(waiting) - self._wanted
         for child in sorted(waiting, key=lambda each: self._ledger.load(each.slot)[:2])[: max(0, surplus)]:
-            child.dismissed = True
-            self._ledger.dismiss(child.slot)
+            self._send_away(child)
         self.fill()
 
     def _fit(self) -> int:
@@ -262,8 +290,7 @@ class Children:
         self._wanted = 0
         for child in self._children.values():
             if not child.dismissed and not child.buried:
-                child.dismissed = True
-                self._ledger.dismiss(child.slot)
+                self._send_away(child)
 
     def kill(self, slot: int, sentence: Verdict) -> None:
         """End a child at once; `sentence` is what becomes of the task that it runs."""
@@ -271,6 +298,17 @@ class Children:
         if child is not None and child.pidfd is not None:
             child.sentence = sentence
             posix.send(child.pidfd, signal.SIGKILL)
+
+    def terminate(self, slot: int, number: int, sentence: Verdict) -> None:
+        """Send a child a signal that should end it; it gets nothing more to do, and is replaced now. `sentence` is what
+        becomes of the task that it runs, unless the task ends by itself."""
+        child = self._children.get(slot)
+        if child is None or child.pidfd is None:
+            return
+        child.sentence, child.dismissed = sentence, True
+        self._ledger.dismiss(slot)
+        posix.send(child.pidfd, number)
+        self.fill()
 
     def interrupt(self, slot: int) -> None:
         """Send a child the signal of the soft time limit."""

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from fastq.errors import ProcessLost
 from fastq.ipc.link import Link
-from fastq.ipc.messages import Fork, Notify, Ready, Start, Stop, ToEngine
+from fastq.ipc.messages import Fork, Notify, Ready, Remember, Start, Stop, ToEngine, ToNursery
 from fastq.worker.poll import Poller
 
 
@@ -66,12 +66,16 @@ class NurseryProcess:
         """Have a signal of the application's main process sent."""
         self._send(Notify(signal=signal, arguments=arguments))
 
+    def remember(self, revoked: list[str]) -> None:
+        """Have these ids written to the state database."""
+        self._send(Remember(revoked=revoked))
+
     def stop(self) -> None:
         """Ask it to end; `ended` follows."""
         self.stopping = True
         self._send(Stop())
 
-    def _send(self, message: Start | Fork | Notify | Stop) -> None:
+    def _send(self, message: ToNursery) -> None:
         if not self._open:
             return
         try:

@@ -11,6 +11,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
+import msgspec
+
 from fastq.program import ProgramInfo
 from fastq.worker.processes.children import Children
 from fastq.worker.processes.nursery import NurseryProcess
@@ -26,6 +28,7 @@ MOVABLE = frozenset(
         "max_memory_per_child_kib",
         "max_tasks_per_child",
         "prefetch_multiplier",
+        "revoked",
         "soft_shutdown_on_idle",
         "soft_shutdown_timeout_s",
         "soft_time_limit",
@@ -39,8 +42,18 @@ MOVABLE = frozenset(
 
 def unmovable(old: ProgramInfo, new: ProgramInfo) -> list[str]:
     """Names of what differs and cannot be changed while the engine runs."""
-    fields = old.__struct_fields__
-    return [name for name in fields if name not in MOVABLE and getattr(old, name) != getattr(new, name)]
+    one, other = _comparable(old), _comparable(new)
+    return [name for name in one if name not in MOVABLE and one[name] != other[name]]
+
+
+def _comparable(program: ProgramInfo) -> dict[str, object]:
+    fields: dict[str, object] = {name: getattr(program, name) for name in program.__struct_fields__}
+    for name in ("queues", "declared"):
+        # A broadcast queue has a random name, and it says nothing.
+        fields[name] = [
+            msgspec.structs.replace(queue, name="") if queue.fanouts else queue for queue in getattr(program, name)
+        ]
+    return fields
 
 
 class Reload:

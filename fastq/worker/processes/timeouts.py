@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable
-from pathlib import Path
 
 from fastq import _core, clock
 from fastq.program import Verdict
 from fastq.worker.poll import Timers
 from fastq.worker.processes.children import Children
+from fastq.worker.processes.running import message
 
 logger = logging.getLogger(__name__)
 
@@ -60,14 +59,14 @@ class TimeLimits:
         if ran_s < limit_s:
             return limit_s - ran_s
         self._interrupted[slot] = number + 1
-        logger.warning("Soft time limit (%gs) exceeded for %s", limit_s, self._name(slot))
+        logger.warning("Soft time limit (%gs) exceeded for %s", limit_s, self._name(slot, number))
         self._ledger.aim_soft_limit(slot, number)
         self._children.interrupt(slot)
         return None
 
-    def _name(self, slot: int) -> str:
-        flags, payload = self._ledger.running_payload(slot)
-        return self._name_message(Path(os.fsdecode(payload)).read_bytes() if flags & _core.SIDE else payload)
+    def _name(self, slot: int, number: int) -> str:
+        flags, payload = self._ledger.running_payload(slot, number)
+        return self._name_message(message(flags, payload))
 
     def _hard(self, slot: int, number: int, task: int, limit_s: float, ran_s: float) -> float | None:
         if not limit_s or self._killed.get(slot) == self._children.pid(slot):

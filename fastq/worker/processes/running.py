@@ -1,0 +1,64 @@
+"""What the children run at this moment, with the messages: for those who end tasks, and for those who ask."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import msgspec
+
+from fastq import _core
+from fastq.errors import PeerError
+from fastq.wire.envelope import Header, read_header
+
+
+class Running(msgspec.Struct, frozen=True, kw_only=True):
+    """A task that a child has started. It may be over by now."""
+
+    slot: int
+    #: Number of its frame in the slot's ring.
+    number: int
+    entry: int
+    #: Index in `ProgramInfo.tasks`.
+    task: int
+    late: bool
+    #: By the monotonic clock.
+    began_ns: int
+    raw: bytes
+    header: Header
+
+
+def running(ledger: _core.Ledger, slots: Iterable[int]) -> Iterator[Running]:
+    """One for each child that runs a task."""
+    for slot in slots:
+        found = ledger.running(slot)
+        if found is None or found[2] != _core.TASK:
+            continue
+        number, entry, _kind, task, _soft_s, _hard_s, began_ns = found
+        flags, payload = ledger.running_payload(slot, number)
+        raw = message(flags, payload)
+        header = header_of(raw)
+        if header is not None:
+            late = bool(flags & _core.LATE)
+            yield Running(
+                slot=slot, number=number, entry=entry, task=task, late=late, began_ns=began_ns, raw=raw, header=header
+            )
+
+
+def message(flags: int, payload: bytes) -> bytes:
+    """The message in a task frame: its payload, or what is in the file beside the segment; nothing if that is gone."""
+    if not flags & _core.SIDE:
+        return payload
+    try:
+        return Path(os.fsdecode(payload)).read_bytes()
+    except OSError:
+        return b""
+
+
+def header_of(raw: bytes) -> Header | None:
+    """What the engine knows of a message; None if it cannot be read."""
+    try:
+        return read_header(raw)
+    except PeerError:
+        return None
