@@ -13,7 +13,7 @@ PYTEST := $(BIN)/python -m pytest
 # More for pytest: make test ARGS="tests/unit -x"
 ARGS ?=
 
-.PHONY: help venv demo test test-slow-path celery-suite celery-suite-quick faults lint types format bench bench-micro debug-core sanitize-core clean
+.PHONY: help venv demo test test-slow-path celery-suite celery-suite-quick faults lint types format bench bench-micro debug-core sanitize-core clean apm
 
 help:
 	@echo "make demo            install, start a worker, send 100,000 tasks, show the figures beside Celery's"
@@ -22,6 +22,7 @@ help:
 	@echo "make celery-suite    Celery's own integration tests, with fastq and with celery worker, side by side: 20 minutes"
 	@echo "make celery-suite-quick  a choice of them with fastq, one minute"
 	@echo "make faults          the long campaigns: processes killed and wires cut, again and again"
+	@echo "make apm             monitoring agents and libraries that hook into workers, under fastq and under celery"
 	@echo "make lint            style, imports, spelling      make format     what ruff can mend by itself"
 	@echo "make types           mypy, strict"
 	@echo "make bench           side by side with Celery      make bench-micro  single parts of the hot path"
@@ -85,6 +86,25 @@ celery-suite-quick: venv
 
 faults: venv
 	FASTQ_TEST_SLOW=1 $(PYTEST) tests/faults --timeout 3600 $(ARGS)
+
+# The packages that are tried there are heavy, and some bring old versions of others: in an environment of their own, on
+# top of ours.
+APM := build/apm
+APM_CONSTRAINTS := $(APM)/constraints.txt
+
+$(APM)/.installed: tests/apm/packages.txt | venv
+	rm -rf $(APM)
+	$(BIN)/python -m venv --without-pip $(APM)
+	$(APM)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' > $(APM)/purelib
+	echo "import site; site.addsitedir('$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')')" \
+	  > "$$(cat $(APM)/purelib)/ours.pth"
+	$(BIN)/python -m pip freeze --exclude-editable > $(APM_CONSTRAINTS)
+	$(BIN)/python -m pip --python $(APM)/bin/python install --quiet --disable-pip-version-check \
+	  -c $(APM_CONSTRAINTS) -r tests/apm/packages.txt
+	@touch $@
+
+apm: $(APM)/.installed
+	$(APM)/bin/python -m pytest tests/apm --junitxml=build/tests-apm.xml $(ARGS)
 
 lint: venv
 	$(BIN)/ruff check

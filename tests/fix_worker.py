@@ -46,6 +46,7 @@ class WorkerProcess:
         name: str = "w1",
         form: str = "-A first",
         quiet: Sequence[str] = QUIET,
+        prefix: Sequence[str] = (),
     ) -> None:
         self.engine = engine
         self.folder = folder
@@ -54,6 +55,7 @@ class WorkerProcess:
         self.args = (*quiet, "-l", "INFO", "-c", str(concurrency), "-n", self.node, *args)
         self.app = app
         self.form = form
+        self.prefix = prefix
         self.env = self._environment(broker=broker, backend=backend, settings=settings or {}, extra=env or {})
         self.killed = False
         self.process: subprocess.Popen[bytes] | None = None
@@ -89,7 +91,7 @@ class WorkerProcess:
         }
         celery = Path(sys.executable).with_name("celery")
         start = [str(celery)] if self.engine == "celery" and celery.exists() else [sys.executable, "-m", self.engine]
-        return [*start, *named[self.form], *self.args]
+        return [*self.prefix, *start, *named[self.form], *self.args]
 
     def start(self, *, ready: bool = True) -> WorkerProcess:
         """Start it in a session of its own and wait until it says that it is ready."""

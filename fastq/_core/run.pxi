@@ -159,6 +159,7 @@ cdef class Runner:
 
     `prepare(index)` makes the PlainTask of a task, or None for one that is always Python's.
     `on_error(plain, request, args, kwargs, late, stage)` ends a task that went wrong; the error is the current one.
+    What it returns, if not None, is called when there is no current error any more.
     """
     cdef ChildPort port
     cdef list tasks
@@ -345,7 +346,7 @@ cdef class Runner:
 
     cdef int succeed(self, PlainTask plain, request, Carried carried, value, Head* head, bint ignore,
                      bint late) except -1:
-        cdef bint kept = False
+        cdef bint kept = False, failed = False
         try:
             if type(request) is not plain.request_class and plain.follow(request, value, ignore):
                 # The task looked at its request, and left something there that has to be done: it has been.
@@ -361,8 +362,9 @@ cdef class Runner:
             if plain.log_success is not None:
                 plain.log_success(request, value, self.runtime_s())
         except Exception:
-            self.on_error(plain, request, carried.args, carried.kwargs, late, AFTERWARDS)
-            return 0
+            rest, failed = self.on_error(plain, request, carried.args, carried.kwargs, late, AFTERWARDS), True
+        if failed:
+            return self.call_rest(rest)
         self.end_task(plain, request, carried, value)
         return self.end_frame(late, kept)
 
@@ -379,7 +381,13 @@ cdef class Runner:
         fq_end_handling(&old)
         if done == NULL:
             return -1
+        rest = <object>done
         Py_DECREF(done)
+        return self.call_rest(rest)
+
+    cdef int call_rest(self, rest) except -1:
+        if rest is not None:
+            rest()
         return 0
 
     cdef int end_task(self, PlainTask plain, request, Carried carried, value) except -1:

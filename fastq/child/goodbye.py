@@ -83,11 +83,22 @@ def _flush_newrelic() -> None:
     sys.modules["newrelic.agent"].shutdown_agent(timeout=AGENT_S)
 
 
+def _flush_elastic() -> None:
+    client = sys.modules["elasticapm"].get_client()
+    if client is not None:
+        client.close()
+    # Closing returns early if something was being sent at that moment: its thread ends when everything has been.
+    for thread in threading.enumerate():
+        if thread.name == "eapm event processor thread":
+            thread.join(AGENT_S)
+
+
 _AGENTS: dict[str, Callable[[], None]] = {
     "sentry_sdk": _flush_sentry,
     "opentelemetry": _flush_opentelemetry,
     "ddtrace": _flush_datadog,
     "newrelic.agent": _flush_newrelic,
+    "elasticapm": _flush_elastic,
 }
 
 

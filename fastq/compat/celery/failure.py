@@ -6,6 +6,7 @@ their stacks, and the frame open. Retry, Ignore, Reject and failures are told by
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -40,14 +41,16 @@ class _Ended(msgspec.Struct):
 
 
 class Failure:
-    """Called by the runner; ends the frame."""
+    """Called by the runner; ends the frame, or returns what ends it once there is no current error any more."""
 
     def __init__(self, *, port: Door, receiver: Receiver, open_rings: Callable[..., None]) -> None:
         self.port, self.receiver, self.open_rings = port, receiver, open_rings
         #: The runner that calls this; set once it exists.
         self.runner: Any = None
 
-    def __call__(self, plain: Any, request: Any, args: Any, kwargs: Any, late: bool, stage: int) -> None:
+    def __call__(
+        self, plain: Any, request: Any, args: Any, kwargs: Any, late: bool, stage: int
+    ) -> Callable[[], None] | None:
         # Kept for the decision on the message: a filled request has let go of it.
         raw = self.port.payload()
         self.open_rings(True, self._began())
@@ -57,7 +60,7 @@ class Failure:
             except Exception:
                 # The store refuses the failure as well: what the tracer lets out, Celery's main process deals with.
                 ended = _Ended(einfo=ExceptionInfo())
-            self._settle(plain.task, ended, raw=raw, late=late)
+            return self._settle(plain.task, ended, raw=raw, late=late)
         finally:
             self.open_rings(False)
 
@@ -126,15 +129,26 @@ class Failure:
 
     # ------------------------------------------------------------------------ as in Celery's main process
 
-    def _settle(self, task: Any, ended: _Ended, *, raw: bytes, late: bool) -> None:
+    def _settle(self, task: Any, ended: _Ended, *, raw: bytes, late: bool) -> Callable[[], None] | None:
         if ended.leaving is not None and terminate_handler_fired():
             raise ended.leaving
         decision = self._quick_decision(task, ended, late=late)
         if decision is None:
+            if ended.info is not None:
+                return functools.partial(self._settle_later, ended, raw=raw, late=late)
             decision = self._celerys_decision(ended, raw=raw, late=late)
         settle(self.port, decision, raw=raw, late=late)
         if ended.leaving is not None:
             raise Leave(code_of(ended.leaving), decision)
+        return None
+
+    def _settle_later(self, ended: _Ended, *, raw: bytes, late: bool) -> None:
+        # Celery's main process has no error at hand when it sends task_failure for a rejected message. Agents look.
+        self.open_rings(True, self._began())
+        try:
+            settle(self.port, self._celerys_decision(ended, raw=raw, late=late), raw=raw, late=late)
+        finally:
+            self.open_rings(False)
 
     @staticmethod
     def _quick_decision(task: Any, ended: _Ended, *, late: bool) -> str | None:

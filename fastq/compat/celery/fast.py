@@ -166,14 +166,14 @@ def stack_of(stack: Any) -> Any:
 
 
 def _is_celerys(function: Any, module: str, name: str) -> bool:
-    """True for the very function that Celery defines there: no wrapper, whatever it calls itself."""
-    code = getattr(function, "__code__", None)
-    return (
-        isinstance(function, types.FunctionType)
-        and code is not None
-        and code.co_name == name
-        and code.co_filename == sys_file(module)
-    )
+    """True for the very function that Celery defines there.
+
+    No wrapper, whatever it says it is: New Relic's answers `isinstance` and `__code__` as what it wraps.
+    """
+    if type(function) is not types.FunctionType:
+        return False
+    code = function.__code__
+    return code.co_name == name and code.co_filename == sys_file(module)
 
 
 def sys_file(module: str) -> str:

@@ -7,9 +7,13 @@ stores itself (`update_state`), except behind a STARTED that went through the ri
 
 from __future__ import annotations
 
+import os
 import threading
+import types
 from collections.abc import Callable
 from typing import Any
+
+from celery import __file__ as celery_file
 
 #: Writes a state unless SUCCESS is stored already: Celery looks first, with a round trip of its own. The text compared
 #: is the beginning of every result that Celery encodes as JSON. ARGV: the result, its seconds to live (0: for ever),
@@ -66,9 +70,11 @@ def goes_through_ring(backend: Any) -> bool:
 
 
 def _is_celerys(cls: type, name: str) -> bool:
-    # Not every version of Celery has all of them.
+    # Not every version of Celery has all of them. Wrappers take over `__module__`, and some every other attribute.
     function = getattr(cls, name, None)
-    return function is None or str(getattr(function, "__module__", "")).startswith("celery.")
+    return function is None or (
+        type(function) is types.FunctionType and function.__code__.co_filename.startswith(os.path.dirname(celery_file))
+    )
 
 
 def compression_of(backend: Any) -> Any:
