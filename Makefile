@@ -13,7 +13,8 @@ PYTEST := $(BIN)/python -m pytest
 # More for pytest: make test ARGS="tests/unit -x"
 ARGS ?=
 
-.PHONY: help venv demo test test-slow-path celery-suite celery-suite-quick faults lint types format bench bench-micro debug-core sanitize-core clean apm
+.PHONY: help venv demo test test-slow-path celery-suite celery-suite-quick faults apm lint types format bench bench-micro \
+	debug-core sanitize-core clean
 
 help:
 	@echo "make demo            install, start a worker, send 100,000 tasks, show the figures beside Celery's"
