@@ -13,10 +13,12 @@ cdef class _Claims:
     cdef list keys, claims, indexes
     cdef dict sides                            # by entry: path of the side file that holds its payload
     cdef uint64_t next_n
+    cdef fq_board* board
+    cdef uint64_t read_ns                      # when the claim that is being read came in
     cdef public list missing                   # side files that were gone when they were to be read
 
     def __cinit__(self, Segment segment not None, *_rest):
-        self.segment, self.header = segment, segment.header
+        self.segment, self.header, self.board = segment, segment.header, segment.board()
         self.keys, self.claims, self.indexes, self.partial, self.sides = [], [], [], [], {}
         self.missing = []
         self.free_entry = self.free_batch = self.complete = NONE
@@ -96,12 +98,19 @@ cdef class _Claims:
             raise IndexError(f"the ledger has no batch {index}")
         return &self.batches[index]
 
-    def add_key(self, bytes queue_key not None, bytes claim_prefix not None, bytes index_key not None):
-        """Make a queue's list known: its key, the claim lists' common prefix, their index. Returns its number."""
+    def add_key(self, bytes queue_key not None, bytes claim_prefix not None, bytes index_key not None,
+                bytes queue not None=b""):
+        """Make a queue's list known: its key, the claim lists' common prefix, their index, and the name of the queue
+        that it is counted with. Returns its number."""
+        if <uint32_t>len(self.keys) < FQ_KEY_ROWS:
+            self.board.key_rows[len(self.keys)] = name_queue(self.board, queue)
         self.keys.append(queue_key)
         self.claims.append(claim_prefix)
         self.indexes.append(index_key)
         return len(self.keys) - 1
+
+    cdef inline fq_queue_row* queue_row(self, uint32_t key) noexcept nogil:
+        return &self.board.queues[self.board.key_rows[key] if key < FQ_KEY_ROWS else 0]
 
     def open_batch(self, uint32_t key, uint32_t room):
         """Expect a claim of up to `room` messages. Returns (batch, the claim list's number)."""

@@ -43,6 +43,7 @@ cdef class _Intake(_Dealing):
         batch.size += 1
         batch.remaining += 1
         self.taken += 1
+        self.queue_row(batch.key).claimed += 1
         if FAST and n < self.header.task_bytes // 4 and scan_envelope(data, n, &plain):
             task = self.names.find(plain.task.at, plain.task.size)
             if task != NONE and not self.is_revoked(&plain):
@@ -74,6 +75,7 @@ cdef class _Intake(_Dealing):
         frame.flags = FQ_LATE if self.late[task] else 0
         frame.entry, frame.task, frame.payload_len = index, task, n
         frame.claim_key, frame.claim_n, frame.claim_pos = batch.key, batch.n, entry.position
+        frame.since_ns = self.read_ns
         frame.id_at, frame.id_len = <uint32_t>(plain.id.at - data), plain.id.size
         frame.body_at, frame.body_len = <uint32_t>(plain.body.at - data), plain.body.size
         if self.limited:
@@ -105,6 +107,7 @@ cdef class _Intake(_Dealing):
 
     def take_one(self, uint32_t batch, bytes message not None):
         """A message that came another way than a claim's reply (a reconciled claim list)."""
+        self.read_ns = monotonic_ns()
         self.take(batch, <char*>message, len(message))
 
     def place(self, uint32_t index, bytes payload not None, *, int kind=FQ_TASK, uint32_t task=NO_TASK, int flags=0,
@@ -127,6 +130,7 @@ cdef class _Intake(_Dealing):
         memset(frame, 0, sizeof(fq_frame))
         frame.size, frame.kind, frame.flags, frame.entry, frame.task = size, kind, flags, index, task
         frame.payload_len, frame.expires, frame.soft_s, frame.hard_s = n, expires, soft_s, hard_s
+        frame.since_ns = monotonic_ns()
         if entry.batch != NONE:
             frame.claim_key, frame.claim_n = self.batches[entry.batch].key, self.batches[entry.batch].n
             frame.claim_pos = entry.position

@@ -2,8 +2,9 @@
 #
 # A segment is one file, mapped by engine, nursery and children:
 #
-#     header (one page) | slot 0 | slot 1 | ...
+#     header (one page) | slot 0 | slot 1 | ... | board | tally 0 | tally 1 | ...
 #     slot: fq_slot (one page) | task ring (engine -> child) | result ring (child -> engine)
+#     board: what the engine counts; tally: what the children of a slot, one after the other, have counted
 #
 # Each word has one writer, `gate` excepted, and words with different writers never share a cache line.
 # Positions count bytes (or frames) ever written and never go back; position % ring size is the place.
@@ -22,7 +23,7 @@ cdef extern from *:
     """
     #include <stdint.h>
     #define FQ_MAGIC 0x31716573747361ffull
-    #define FQ_VERSION 1u
+    #define FQ_VERSION 2u
     #define FQ_PAGE 4096u
     #define FQ_LINE __attribute__((aligned(64)))
 
@@ -35,6 +36,12 @@ cdef extern from *:
     enum { FQ_FREE = 0, FQ_BOOTING = 1, FQ_READY = 2, FQ_RETIRING = 3 };
     /* What an engine that sleeps wants to be woken for. */
     enum { FQ_AWAKE = 0, FQ_WAKE_ANY = 1, FQ_WAKE_HUNGRY = 2 };
+
+    /* Counters: how many tasks and queues have a row of their own (row 0: all others), bytes of a name, claim lists'
+       keys that have a row, ways in which a task ends in a child, verdicts, steps of the histograms, figures. */
+    enum { FQ_TASK_ROWS = 201, FQ_QUEUE_ROWS = 65, FQ_NAME = 256, FQ_KEY_ROWS = 1024, FQ_ENDS = 6, FQ_VERDICTS = 8,
+           FQ_RUN_STEPS = 17, FQ_WAIT_STEPS = 14, FQ_FIGURES = 64 };
+    enum { FQ_SUCCEEDED = 0, FQ_FAILED = 1, FQ_RETRIED = 2, FQ_IGNORED = 3, FQ_REJECTED = 4, FQ_DISCARDED = 5 };
 
     typedef struct {
         uint64_t magic;
@@ -64,7 +71,42 @@ cdef extern from *:
         uint64_t busy_ns;                  /* time spent in frames, all together */
         uint32_t child_wait FQ_LINE;       /* both: 1 while the child sleeps on its task ring */
         uint32_t result_wait FQ_LINE;      /* both: 1 while the child sleeps for room in its result ring */
+        uint64_t tally_frame FQ_LINE;      /* the child's: 1 + number of the frame that is being counted, or was last */
+        uint64_t tally_before;             /* ... and how many this slot's tally had counted before it */
     } fq_slot;
+
+    /* A tally is written by the one child that has the slot, and never cleared. */
+    typedef struct {
+        uint64_t ends[FQ_ENDS], spent_ns, steps[FQ_RUN_STEPS];
+    } fq_run_row;
+
+    typedef struct {
+        uint64_t count, waited_ns, steps[FQ_WAIT_STEPS];
+    } fq_wait_row;
+
+    typedef struct {
+        fq_run_row tasks[FQ_TASK_ROWS];
+        fq_wait_row queues[FQ_QUEUE_ROWS];
+    } fq_tally;
+
+    typedef struct {
+        uint64_t claimed, settled, length, looked_ns;
+    } fq_queue_row;
+
+    /* The engine's, all of it. */
+    typedef struct {
+        uint64_t figures[FQ_FIGURES];
+        uint64_t verdicts[FQ_TASK_ROWS][FQ_VERDICTS];
+        fq_queue_row queues[FQ_QUEUE_ROWS];
+        uint32_t task_rows, queue_rows;    /* rows that have a name */
+        uint8_t key_rows[FQ_KEY_ROWS];     /* the row of each claim list's key */
+        char task_names[FQ_TASK_ROWS][FQ_NAME];
+        char queue_names[FQ_QUEUE_ROWS][FQ_NAME];
+    } fq_board;
+
+    #define FQ_PAGES(type) ((sizeof(type) + FQ_PAGE - 1) / FQ_PAGE * FQ_PAGE)
+    #define FQ_BOARD_BYTES FQ_PAGES(fq_board)
+    #define FQ_TALLY_BYTES FQ_PAGES(fq_tally)
 
     typedef struct {
         uint32_t size;                     /* whole frame, a multiple of 8 */
@@ -78,6 +120,7 @@ cdef extern from *:
         uint32_t id_at, id_len, body_at, body_len;   /* spans of a plain envelope, from the payload's first byte */
         uint32_t payload_len;
         uint32_t number;                   /* of the frame in this ring, its lowest 32 bits */
+        uint64_t since_ns;                 /* CLOCK_MONOTONIC when it could first have been started */
     } fq_frame;
 
     typedef struct {
@@ -90,7 +133,7 @@ cdef extern from *:
         uint32_t payload_len;
     } fq_result;
 
-    _Static_assert(sizeof(fq_frame) == 80, "frame header");
+    _Static_assert(sizeof(fq_frame) == 88, "frame header");
     _Static_assert(sizeof(fq_result) == 32, "result header");
     _Static_assert(sizeof(fq_slot) <= FQ_PAGE && sizeof(fq_header) <= FQ_PAGE, "one page each");
     """
@@ -107,6 +150,27 @@ cdef extern from *:
         uint32_t state, pid
         uint64_t executed, busy_ns
         uint32_t child_wait, result_wait
+        uint64_t tally_frame, tally_before
+    ctypedef struct fq_run_row:
+        uint64_t ends[6]
+        uint64_t spent_ns
+        uint64_t steps[17]
+    ctypedef struct fq_wait_row:
+        uint64_t count, waited_ns
+        uint64_t steps[14]
+    ctypedef struct fq_tally:
+        fq_run_row tasks[201]
+        fq_wait_row queues[65]
+    ctypedef struct fq_queue_row:
+        uint64_t claimed, settled, length, looked_ns
+    ctypedef struct fq_board:
+        uint64_t figures[64]
+        uint64_t verdicts[201][8]
+        fq_queue_row queues[65]
+        uint32_t task_rows, queue_rows
+        uint8_t key_rows[1024]
+        char task_names[201][256]
+        char queue_names[65][256]
     ctypedef struct fq_frame:
         uint32_t size
         uint16_t kind, flags
@@ -115,6 +179,7 @@ cdef extern from *:
         double expires
         double soft_s, hard_s
         uint32_t id_at, id_len, body_at, body_len, payload_len, number
+        uint64_t since_ns
     ctypedef struct fq_result:
         uint32_t size
         uint16_t kind, flags
@@ -128,6 +193,10 @@ cdef extern from *:
     int FQ_OUTCOME, FQ_STORE
     int FQ_FREE, FQ_BOOTING, FQ_READY, FQ_RETIRING
     uint32_t FQ_AWAKE, FQ_WAKE_ANY, FQ_WAKE_HUNGRY
+    uint32_t FQ_TASK_ROWS, FQ_QUEUE_ROWS, FQ_NAME, FQ_KEY_ROWS
+    int FQ_ENDS, FQ_VERDICTS, FQ_RUN_STEPS, FQ_WAIT_STEPS, FQ_FIGURES
+    int FQ_SUCCEEDED, FQ_FAILED, FQ_RETRIED, FQ_IGNORED, FQ_REJECTED, FQ_DISCARDED
+    size_t FQ_BOARD_BYTES, FQ_TALLY_BYTES
 
 #: Outcomes of a delivery, as a child reports them.
 ACK = 1
@@ -145,6 +214,14 @@ VERDICT = FQ_VERDICT
 LATE = FQ_LATE
 SIDE = FQ_SIDE
 ODD = FQ_ODD
+
+#: How a task ends in a child: what `ChildPort.note_end` takes.
+SUCCEEDED = FQ_SUCCEEDED
+FAILED = FQ_FAILED
+RETRIED = FQ_RETRIED
+IGNORED = FQ_IGNORED
+REJECTED = FQ_REJECTED
+DISCARDED = FQ_DISCARDED
 
 #: States of a slot.
 FREE = FQ_FREE

@@ -67,6 +67,27 @@ cdef class Ledger(_Looking):
         hand.place, hand.depth = 0, 1
         hand.used, hand.leaving, hand.wake = True, False, False
         hand.slot.state = hand.state = FQ_BOOTING
+        store64(&self.board.figures[SLOTS_USED], self.top)
+
+    def note_turn(self):
+        """Write this ledger's figures to the board, and that the engine's loop goes on: once a turn."""
+        cdef uint64_t* figures = self.board.figures
+        figures[TURNS] += 1
+        figures[TAKEN], figures[STARTED], figures[FINISHED] = self.taken, self.started, self.finished
+        figures[SETTLED], figures[RECALLED], figures[PENDING_NOW] = self.settled, self.recalled, self.pending
+        figures[WAITING_NOW], figures[HELD_NOW], figures[BACKLOG] = self.heap_size, self.used_entries, self.results.size
+        figures[UNSTARTED] = self.unstarted()
+        store64(&figures[TURN_NS], monotonic_ns())
+
+    def note_lengths(self, list lengths not None):
+        """Write what a claim told of the queues' lengths, by key, to the board."""
+        cdef uint32_t row, key
+        cdef uint64_t now = monotonic_ns()
+        for row in range(self.board.queue_rows + 1):
+            self.board.queues[row].length = 0
+        for key in range(<uint32_t>min(len(lengths), len(self.keys))):
+            self.queue_row(key).length += lengths[key]
+            self.queue_row(key).looked_ns = now
 
     def dismiss(self, uint32_t child):
         """Ask a child to leave after its current task, and take back the rest. Returns how many came back."""
@@ -96,9 +117,11 @@ cdef class Ledger(_Looking):
         started = self.gate_of(hand)
         self.take_back(hand, started)
         store64(&hand.slot.gate, started)
-        # At most one frame is started and not done. If its outcome is there, it only had not been counted.
+        # At most one frame is started and not done. If its outcome is there, or the tally has it, it only had not been
+        # marked as done.
         for number in range(hand.done, started):
-            if hand.answered <= number and hand.entries[number & (IN_FLIGHT - 1)] != NONE:
+            if (hand.answered <= number and hand.entries[number & (IN_FLIGHT - 1)] != NONE
+                    and not counted(self.segment, child, number)):
                 running = self.disown(hand, number)
             else:
                 self.finish(hand, number)

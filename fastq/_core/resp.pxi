@@ -234,6 +234,7 @@ cdef class Reader:
         """
         if not self.reading:
             raise ValueError("no claim is expected")
+        ledger.read_ns = monotonic_ns()
         try:
             return self.read_elements(ledger)
         finally:
@@ -266,6 +267,7 @@ cdef class Reader:
             self.counts.append(count)
             self.lengths -= 1
         self.reading = False
+        ledger.note_lengths(self.counts)
         return self.counts
 
     def read_moved(self, Ledger ledger not None, uint32_t batch):
@@ -275,6 +277,7 @@ cdef class Reader:
         if n == NO_BULK:
             return None
         if n >= 0:
+            ledger.read_ns = monotonic_ns()
             ledger.take(batch, data, n)
             ledger.publish()
         return n >= 0

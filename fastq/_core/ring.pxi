@@ -36,6 +36,7 @@ cdef class ChildPort:
     cdef int eventfd
     cdef object side_prefix
     cdef uint32_t side_count
+    cdef Tally tally
 
     def __cinit__(self, Segment segment not None, uint32_t index, int eventfd, str side_prefix not None):
         self.segment, self.index, self.eventfd, self.side_prefix = segment, index, eventfd, side_prefix
@@ -43,6 +44,20 @@ cdef class ChildPort:
         self.task_ring, self.result_ring = segment.tasks(self.slot), segment.results(self.slot)
         self.task_bytes, self.result_bytes = segment.header.task_bytes, segment.header.result_bytes
         self.at, self.number = self.slot.task_tail, self.slot.done_count
+        open_tally(&self.tally, segment, index)
+
+    def __dealloc__(self):
+        free(self.tally.rows)
+
+    def know_tasks(self, list names not None):
+        """Tell the port the tasks' names (bytes) in the order of their numbers, so that each is counted by itself."""
+        name_rows(&self.tally, names)
+
+    def note_end(self, int end):
+        """Say how the current task ends (SUCCEEDED, FAILED, ...), before it is ended. Not said: it has succeeded."""
+        if end < 0 or end >= FQ_ENDS:
+            raise ValueError(f"no way for a task to end is numbered {end}")
+        self.tally.end = end
 
     def ready(self, uint32_t pid):
         """Tell the engine that this child takes tasks now."""
@@ -108,19 +123,26 @@ cdef class ChildPort:
             return False
         store64(&self.slot.started_ns, monotonic_ns())
         fq_step()
+        self.tally.end = FQ_SUCCEEDED
+        if self.frame.kind == FQ_TASK:
+            count_start(&self.tally, self.frame, self.slot.started_ns)
         return True
 
     cdef inline void leave(self) noexcept nogil:
         # The current frame is finished; its result, if any, has been published before. `done_count` last: whoever has
         # read it finds no time of this frame in `started_ns`, which would be counted against the next.
+        cdef uint64_t spent
         self.at += self.frame.size
         self.number += 1
-        self.frame = NULL
         fq_step()
         if self.slot.started_ns:
-            self.slot.busy_ns += monotonic_ns() - self.slot.started_ns
+            spent = monotonic_ns() - self.slot.started_ns
+            self.slot.busy_ns += spent
             fq_step()
+            if self.frame.kind == FQ_TASK:
+                count_end(&self.tally, self.slot, self.frame.task, self.number, spent)
             store64(&self.slot.started_ns, 0)
+        self.frame = NULL
         fq_step()
         store64(&self.slot.task_tail, self.at)
         fq_step()

@@ -31,7 +31,8 @@ cdef class Segment:
     @staticmethod
     def size_of(uint32_t slots, uint32_t task_bytes, uint32_t result_bytes):
         """Bytes that a segment of this shape takes."""
-        return FQ_PAGE + slots * (<size_t>FQ_PAGE + task_bytes + result_bytes)
+        return (FQ_PAGE + slots * (<size_t>FQ_PAGE + task_bytes + result_bytes)
+                + FQ_BOARD_BYTES + slots * FQ_TALLY_BYTES)
 
     @classmethod
     def create(cls, buffer, *, uint32_t slots, uint32_t task_bytes, uint32_t result_bytes,
@@ -77,6 +78,12 @@ cdef class Segment:
     cdef inline char* results(self, fq_slot* slot) noexcept nogil:
         return <char*>slot + FQ_PAGE + self.header.task_bytes
 
+    cdef inline fq_board* board(self) noexcept nogil:
+        return <fq_board*>(self.base + FQ_PAGE + self.header.slots * self.slot_bytes)
+
+    cdef inline fq_tally* tally(self, uint32_t index) noexcept nogil:
+        return <fq_tally*>(<char*>self.board() + FQ_BOARD_BYTES + index * FQ_TALLY_BYTES)
+
     @property
     def slots(self):
         return self.header.slots
@@ -102,9 +109,15 @@ cdef class Segment:
     def engine_pid(self, uint32_t pid):
         self.header.engine_pid = pid
 
-    def slot_place(self, uint32_t index):
-        """(offset, bytes) of a slot in the file."""
-        return FQ_PAGE + index * self.slot_bytes, self.slot_bytes
+    def slot_places(self, uint32_t index):
+        """(offset, bytes) of what a slot has in the file: itself and its tally."""
+        cdef size_t tally = <char*>self.tally(index) - self.base
+        return [(FQ_PAGE + index * self.slot_bytes, self.slot_bytes), (tally, FQ_TALLY_BYTES)]
+
+    @property
+    def board_place(self):
+        """(offset, bytes) of the board in the file."""
+        return <char*>self.board() - self.base, FQ_BOARD_BYTES
 
     def clear_slot(self, uint32_t index):
         """Make a slot free for a new child. The engine's; nobody may be using it."""

@@ -24,6 +24,7 @@ cdef class _Settling(_Hands):
                 self.part(index)
             return 0
         batch = &self.batches[entry.batch]
+        self.queue_row(batch.key).settled += 1
         batch.states[entry.position] = DIRTY
         batch.remaining -= 1
         batch.dirty += 1
@@ -72,6 +73,7 @@ cdef class _Settling(_Hands):
         self.settled += 1
         if b != NONE:
             batch = &self.batches[b]
+            self.queue_row(batch.key).settled += 1
             batch.states[entry.position] = TOLD
             batch.entries[entry.position] = NONE
             batch.remaining -= 1

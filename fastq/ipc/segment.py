@@ -37,6 +37,7 @@ class SharedSegment:
     def __init__(self, path: Path, *, mapping: mmap.mmap, core: _core.Segment, fd: int | None = None) -> None:
         self.path = path
         self.core = core
+        self.board = _core.Board(core)
         self._mapping = mapping
         self._fd = fd
 
@@ -74,25 +75,28 @@ class SharedSegment:
             os.posix_fallocate(fd, 0, mmap.PAGESIZE)
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             mapping = mmap.mmap(fd, size)
+            core = _core.Segment.create(
+                mapping, slots=slots, task_bytes=task_bytes, result_bytes=result_bytes, worker=worker.encode()
+            )
+            os.posix_fallocate(fd, *core.board_place)
         except OSError:
             os.close(fd)
             path.unlink()
             raise
-        core = _core.Segment.create(
-            mapping, slots=slots, task_bytes=task_bytes, result_bytes=result_bytes, worker=worker.encode()
-        )
         core.engine_pid = os.getpid()
         return cls(path, mapping=mapping, core=core, fd=fd)
 
     def reserve(self, slot: int) -> None:
         """Have memory for a slot, now: a full disk would be a SIGBUS later. Raises SurroundingsError."""
         assert self._fd is not None
-        start, size = self.core.slot_place(slot)
+        places = self.core.slot_places(slot)
+        need = sum(size for _, size in places)
         try:
-            os.posix_fallocate(self._fd, start, size)
+            for place in places:
+                os.posix_fallocate(self._fd, *place)
         except OSError as error:
             raise SurroundingsError(
-                f"no room for another {size >> 10} KiB of shared memory in {self.path.parent} ({error.strerror}); "
+                f"no room for another {need >> 10} KiB of shared memory in {self.path.parent} ({error.strerror}); "
                 "enlarge it (docker: --shm-size) or lower --concurrency"
             ) from error
 

@@ -15,7 +15,7 @@ from fastq import _core
 #: Offsets of _core/layout.pxi; a wrong one fails every test that uses this file.
 PAGE = 4096
 TASK_HEAD, RESULT_TAIL, COMMAND, RESULT_HEAD = 0, 40, 48, 152
-FRAME = struct.Struct("<IHHIIIIQdddIIIIII")
+FRAME = struct.Struct("<IHHIIIIQdddIIIIIIQ")
 RESULT = struct.Struct("<IHHIIQII")
 assert (FRAME.size, RESULT.size) == _core.HEADER_SIZES, "_core/layout.pxi has changed: adapt this file to it"
 CHILD_WAIT = 192
@@ -62,7 +62,7 @@ class TaskRing:
             self._write(2 * PAGE + place, struct.pack("<IH", self.task_bytes - place, TASK_PAD))
             self.head += self.task_bytes - place
             place = 0
-        header = FRAME.pack(size, kind, flags, 0, task, 0, 0, 0, expires, 0, 0, *spans, len(envelope), 0)
+        header = FRAME.pack(size, kind, flags, 0, task, 0, 0, 0, expires, 0, 0, *spans, len(envelope), 0, 0)
         self._write(2 * PAGE + place, header + envelope)
         self.head += size
         self.count += 1

@@ -29,6 +29,7 @@ class Child:
         self.app, self.number, self.port, self.names = app, number, port, names
         self.hostname = worker.hostname
         self.max_tasks: int | None = worker.max_tasks_per_child or None
+        port.know_tasks([name.encode() for name in names])
         self._runner: Any = None
         self.rings: list[ResultRing] = []
         #: True while a soft time limit may interrupt what runs.

@@ -11,7 +11,7 @@ from typing import Any
 
 from billiard.common import human_status, terminate_handler_fired
 from billiard.einfo import ExceptionInfo, ExceptionWithTraceback
-from celery import signals
+from celery import signals, states
 from celery.app import trace as celery_trace
 from celery.exceptions import WorkerLostError
 from celery.utils.log import get_logger
@@ -26,6 +26,9 @@ from fastq.wire.redelivery import mark_redelivered
 logger = get_logger("celery.worker.request")
 
 _OUTCOMES = {"ack": _core.ACK, "reject": _core.REJECT, "requeue": _core.REQUEUE}
+
+#: What is counted for a state in which a task has not succeeded; for any other: FAILED.
+_ENDS = {states.RETRY: _core.RETRIED, states.IGNORED: _core.IGNORED, states.REJECTED: _core.REJECTED}
 
 
 class Leave(SystemExit):
@@ -64,20 +67,22 @@ class Executor:
         """
         raw, late = port.payload(), bool(port.flags & _core.LATE)
         try:
-            decision = self._carry_out(raw, late=late)
+            decision = self._carry_out(port, raw, late=late)
         except Leave as leave:
             settle(port, leave.decision, raw=raw, late=late)
             raise
         settle(port, decision, raw=raw, late=late)
 
-    def _carry_out(self, raw: bytes, *, late: bool) -> str | None:
+    def _carry_out(self, port: Door, raw: bytes, *, late: bool) -> str | None:
+        port.note_end(_core.DISCARDED)
         try:
             received = self.receiver.receive(raw)
         except Refused as refused:
             return refused.decision
         with logged():
             if not self._is_over(received):
-                self.trace(received, late=late)
+                port.note_end(_core.FAILED)
+                self.trace(received, port=port, late=late)
         return received.message.decision
 
     def _is_over(self, received: Received) -> bool:
@@ -88,7 +93,7 @@ class Executor:
             signals.task_received.send(sender=self.receiver.sender, request=request)
         return False
 
-    def trace(self, received: Received, *, late: bool) -> None:
+    def trace(self, received: Received, *, port: Door, late: bool) -> None:
         """Run it through the tracer, and let the request decide what becomes of the message."""
         request = received.request
         # The engine has acknowledged it already, as Celery's main process does on acceptance.
@@ -108,6 +113,7 @@ class Executor:
         except Exception:
             request.on_failure(ExceptionInfo())
         else:
+            port.note_end(end_of(info))
             conclude(received, retval=retval, info=info, runtime=runtime, text=text)
 
     def _call(self, received: Received) -> Any:
@@ -127,6 +133,11 @@ class Executor:
             if self.limit_hit:
                 with logged():
                     tell_soft_limit(request, self.soft_time_limit_s)
+
+
+def end_of(info: Any) -> int:
+    """How a task is counted of which a tracer says this: nothing of one that has succeeded."""
+    return _ENDS.get(getattr(info, "state", ""), _core.FAILED) if info else _core.SUCCEEDED
 
 
 def tracer(app: Any, task: Any, hostname: str) -> Any:

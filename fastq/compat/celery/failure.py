@@ -19,8 +19,18 @@ from celery.app import trace as celery_trace
 from celery.exceptions import Ignore, Reject, Retry, TimeLimitExceeded
 from kombu.exceptions import EncodeError
 
-from fastq import clock
-from fastq.compat.celery.execute import Leave, acks_failure, code_of, conclude, fail, left_info, logged, settle
+from fastq import _core, clock
+from fastq.compat.celery.execute import (
+    Leave,
+    acks_failure,
+    code_of,
+    conclude,
+    end_of,
+    fail,
+    left_info,
+    logged,
+    settle,
+)
 from fastq.compat.celery.receive import Received, Receiver
 from fastq.program import Door
 
@@ -132,6 +142,7 @@ class Failure:
     def _settle(self, task: Any, ended: _Ended, *, raw: bytes, late: bool) -> Callable[[], None] | None:
         if ended.leaving is not None and terminate_handler_fired():
             raise ended.leaving
+        self.port.note_end(end_of(ended.info) if ended.info is not None else _core.FAILED)
         decision = self._quick_decision(task, ended, late=late)
         if decision is None:
             if ended.info is not None:

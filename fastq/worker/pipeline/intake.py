@@ -192,7 +192,7 @@ class Intake:
     def add(self, keys: Sequence[QueueKey], *, order: Order) -> None:
         """Know these lists from now on, and claim from them as soon as they are registered."""
         for key in keys:
-            self.ledger.add_key(key.key, key.claim_prefix, key.index)
+            self.ledger.add_key(key.key, key.claim_prefix, key.index, key.queue.encode())
             self.keys.append(key)
             self._lengths.append(0)
         self._order = order
