@@ -13,7 +13,7 @@ import msgspec
 
 from fastq import log
 from fastq.cli.gather import flags_given, gather
-from fastq.cli.options import GroupedCommand, global_options, worker_options
+from fastq.cli.options import OpenCommand, global_options, worker_options
 from fastq.cli.worker import enter_workdir, export, require_application
 from fastq.compat.celery.examine import Origin, TaskView
 from fastq.config.settings import WorkerOptions, not_yet_effective
@@ -56,7 +56,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 
 def _doctor(ctx: click.Context, offline: bool, as_json: bool, **_options: object) -> int:
     """Examine, print, and say by the exit code whether something is wrong."""
-    options = enter_workdir(gather(flags_given(ctx), overrides=ctx.args))
+    options = enter_workdir(gather(flags_given(ctx), rest=ctx.args))
     require_application(options)
     export(options)
     log.setup("ERROR")
@@ -66,7 +66,7 @@ def _doctor(ctx: click.Context, offline: bool, as_json: bool, **_options: object
     return WRONG if any(finding.level == "wrong" for finding in report.findings) else 0
 
 
-command = GroupedCommand(
+command = OpenCommand(
     "doctor",
     callback=click.pass_context(_doctor),
     params=[
@@ -75,7 +75,6 @@ command = GroupedCommand(
         *worker_options(),
         *global_options(),
     ],
-    context_settings={"allow_extra_args": True},
     help="Read the application as a worker would, with the same options, and list what will be different from Celery, "
     "what is misconfigured, and where each setting comes from. Starts no process and takes no message. "
     "Exit code 1 if something is wrong.",

@@ -19,6 +19,7 @@ from fastq.worker.poll import Errands, Poller, Timers
 from fastq.worker.processes.children import Child
 from fastq.worker.processes.nursery import NurseryProcess
 from fastq.worker.processes.reload import Reload, unmovable
+from fastq.worker.service import Service
 
 logger = logging.getLogger(__name__)
 
@@ -59,12 +60,14 @@ class Engine:
         errands: Errands,
         start_nursery: Callable[[Sequence[str]], NurseryProcess],
         restart: Callable[[], None],
+        service: Service,
         shutdown_timeout_s: float | None = None,
     ) -> None:
         self.program, self.worker, self.segment, self.nursery = program, worker, segment, nursery
         self.poller, self.timers, self.errands = poller, timers, errands
         self._start_nursery, self._restart = start_nursery, restart
         self._shutdown_timeout_s = shutdown_timeout_s
+        self._service = service
         self.state = State.RUNNING
         self.failure: FastqError | None = None
         self.given_back = self.abandoned = 0
@@ -117,6 +120,7 @@ class Engine:
             start=self._another_nursery,
             change=self._change,
             settled=self._reloaded,
+            service=self._service,
         )
         self.broadcasts, self.actions = parts.broadcasts, parts.actions
 
@@ -194,6 +198,7 @@ class Engine:
             logger.info("Connected to %s", self.endpoint.masked())
             # Celery's own words and level; scripts and tests wait for them.
             logger.info("%s ready.", self.program.node)
+            self._service.ready("working")
             self.nursery.notify("worker_ready", {})
         self.pulse.start()
         self._up_since_s = clock.monotonic()
@@ -395,6 +400,7 @@ class Engine:
 
     def _close_doors(self) -> None:
         """Take nothing more, and nothing that has been taken any further."""
+        self._service.stopping()
         self.ledger.holding = True
         self.broker.pump(self.intake.quiet)
         for slot in self.children.slots:

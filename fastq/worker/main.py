@@ -23,6 +23,7 @@ from fastq.worker.lifecycle import Event, State
 from fastq.worker.poll import Errands, Poller, Timers
 from fastq.worker.processes.nursery import NurseryProcess
 from fastq.worker.processes.posix import Signals
+from fastq.worker.service import Service
 from fastq.worker.watch import FileWatcher, require_watchfiles
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ def run(options: WorkerOptions, *, announce: Announce | None = None) -> int:
     finally:
         worker.close()
     if worker.restart:
+        worker.service.restore()
         os.execv(sys.executable, sys.orig_argv[:1] + sys.orig_argv[1:])
     return code
 
@@ -70,6 +72,7 @@ class Worker:
         self.name = f"{node_name(options.hostname)}-{clock.random_hex(8)}"
         self.poller, self.timers = Poller(), Timers()
         self.errands = Errands(self.poller)
+        self.service = Service(self.timers)
         self.eventfd = os.eventfd(0, os.EFD_NONBLOCK)
         self.poller.watch(self.eventfd, lambda _events: _drain(self.eventfd))
         self.segment: SharedSegment | None = None
@@ -130,6 +133,7 @@ class Worker:
             errands=self.errands,
             start_nursery=self._start_nursery,
             restart=self._restart,
+            service=self.service,
             shutdown_timeout_s=self.options.shutdown_timeout,
         )
 

@@ -16,6 +16,7 @@ import msgspec
 from fastq.program import ProgramInfo
 from fastq.worker.processes.children import Children
 from fastq.worker.processes.nursery import NurseryProcess
+from fastq.worker.service import Service
 
 logger = logging.getLogger(__name__)
 
@@ -66,8 +67,10 @@ class Reload:
         start: Callable[[], NurseryProcess],
         change: Callable[[NurseryProcess, ProgramInfo], bool],
         settled: Callable[[], None],
+        service: Service,
     ) -> None:
         self._children, self._start, self._change, self._settled = children, start, change, settled
+        self._service = service
         self._coming: NurseryProcess | None = None
         self._leaving: list[NurseryProcess] = []
         self._moving = False
@@ -90,6 +93,7 @@ class Reload:
             return
         self._once_more = False
         logger.warning("Loading the application again; the children work on meanwhile.")
+        self._service.reloading()
         self._coming = self._start()
 
     def is_coming(self, nursery: NurseryProcess) -> bool:
@@ -134,6 +138,7 @@ class Reload:
                 nursery.stop()
 
     def _follow(self) -> None:
+        self._service.ready("working")
         if self._once_more:
             self.begin()
 
