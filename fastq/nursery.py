@@ -20,12 +20,16 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from fastq._core import Segment
+from fastq.child import aside
 from fastq.child import main as child_main
 from fastq.child.goodbye import EXIT_BUG, forget_inherited_hooks
 from fastq.compat.celery.program import CeleryProgram
 from fastq.errors import FastqError, ProcessLost
 from fastq.ipc.link import Link
 from fastq.ipc.messages import (
+    Aside,
+    AsideExited,
+    AsideForked,
     Exited,
     Failed,
     Fork,
@@ -54,6 +58,7 @@ class Nursery:
         self.link = link
         self.program: Program = CeleryProgram()
         self.children: dict[int, int] = {}  # pid -> slot
+        self.asides: dict[int, int] = {}  # pid -> number
         self.segment: Segment | None = None
         self.start: Start | None = None
         self.max_tasks: int | None = None
@@ -120,6 +125,8 @@ class Nursery:
         for message in messages:
             if isinstance(message, Fork):
                 self.fork(message.slot)
+            elif isinstance(message, Aside):
+                self.fork_aside(message.number)
             elif isinstance(message, Notify):
                 self.program.notify(message.signal, message.arguments)
             elif isinstance(message, Remember):
@@ -136,10 +143,15 @@ class Nursery:
             if found:
                 del self.children[pid]
                 self.link.send(Exited(slot=slot, pid=pid, status=status, maxrss_kib=usage.ru_maxrss))
+        for pid, number in list(self.asides.items()):
+            found, status = os.waitpid(pid, os.WNOHANG)
+            if found:
+                del self.asides[pid]
+                self.link.send(AsideExited(number=number, pid=pid, status=status))
 
     def kill_children(self) -> None:
         """End what is left."""
-        for pid in self.children:
+        for pid in (*self.children, *self.asides):
             os.kill(pid, signal.SIGKILL)
 
     # ------------------------------------------------------------------------ forking
@@ -178,6 +190,33 @@ class Nursery:
         finally:
             os._exit(EXIT_BUG)
 
+    def fork_aside(self, number: int) -> None:
+        """Fork a process that answers the engine's questions, or report that it could not be done."""
+        me = os.getpid()
+        flush_streams()
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            try:
+                pid = os.fork()
+            except OSError as error:
+                logger.error("cannot fork a process for remote control: %s", error)
+                self.link.send(AsideExited(number=number, pid=0, status=NOT_FORKED))
+                return
+            if pid == 0:
+                ours.close()
+                self._be_aside(theirs, parent=me)
+            self.asides[pid] = number
+            self.link.send_with(AsideForked(number=number, pid=pid), fd=ours.fileno())
+
+    def _be_aside(self, sock: socket.socket, *, parent: int) -> NoReturn:
+        try:
+            die_with_parent(parent)
+            self._let_go()
+            forget_inherited_hooks()
+            aside.main(self.program, sock)
+        finally:
+            os._exit(EXIT_BUG)
+
     def _let_go(self) -> None:
         """Give up what is the nursery's: its signals and its descriptors."""
         signal.set_wakeup_fd(-1)
@@ -186,6 +225,7 @@ class Nursery:
         for fd in self._wake_fds:
             os.close(fd)
         self.children.clear()
+        self.asides.clear()
 
 
 def attach(path: str) -> Segment:

@@ -39,6 +39,8 @@ class QueueInfo(msgspec.Struct, frozen=True, kw_only=True):
     exchange: str = ""
     exchange_type: str = "direct"
     routing_key: str = ""
+    #: All that the application says of it, as `inspect active_queues` shows it.
+    details: dict[str, Any] = {}
     #: Further bindings: (exchange, its type, routing key).
     bindings: list[tuple[str, str, str]] = []
 
@@ -53,6 +55,20 @@ class QueueInfo(msgspec.Struct, frozen=True, kw_only=True):
     def fanouts(self) -> list[tuple[str, str]]:
         """(exchange, routing key) of those by which messages are published instead of queued."""
         return [(exchange, key) for exchange, kind, key in self.bound if kind == "fanout"]
+
+
+class ControlInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """How this worker is asked and told by remote control."""
+
+    enabled: bool = True
+    #: `control_exchange`; the channel is named after it.
+    exchange: str = "celery"
+    #: Of replies: `task_serializer`.
+    serializer: str = "json"
+    #: Content types of requests that may be opened.
+    accept: list[str] = msgspec.field(default_factory=lambda: ["application/json"])
+    #: Commands that the application registered itself, their aliases, and commands of Celery's that it replaced.
+    commands: list[str] = []
 
 
 class ResultInfo(msgspec.Struct, frozen=True, kw_only=True):
@@ -97,6 +113,9 @@ class ProgramInfo(msgspec.Struct, frozen=True, kw_only=True):
     declared: list[QueueInfo] = []
     tasks: list[TaskInfo] = []
     results: ResultInfo = ResultInfo()
+    control: ControlInfo = ControlInfo()
+    #: What `inspect stats` says of the broker; no password in it.
+    broker_facts: dict[str, Any] = {}
 
     concurrency: int = 1
     #: 0: no limit.
@@ -171,6 +190,30 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     task: int | None = None
 
 
+class Question(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """What the engine cannot answer by itself, for a process beside the children that can.
+
+    command     run the remote-control command `name` with `arguments`, a JSON object
+    decode      open the body of an envelope (`data`) that is not JSON; the value is the body as JSON
+    encode      write `data`, which is JSON, as a body with the application's serializer; the value is
+                {"body", "content-type", "content-encoding"}, the body in base64
+    """
+
+    kind: Literal["command", "decode", "encode"]
+    name: str = ""
+    arguments: bytes = b"{}"
+    data: bytes = b""
+    #: What the engine knows and a command may ask for: `prefetch_count`, `rate_limits`.
+    facts: dict[str, Any] = {}
+
+
+class Reply(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """The answer: JSON, and whether the command failed. Then the value is Celery's {"error": text}."""
+
+    value: bytes
+    failed: bool = False
+
+
 class Door(Protocol):
     """A child's door to the engine: `fastq._core.ChildPort`, or a stand-in for tests."""
 
@@ -230,3 +273,9 @@ class Program(Protocol):
 
     def notify(self, signal: str, arguments: dict[str, Any]) -> None:
         """Send a signal of the application's main process."""
+
+    def aside_init(self) -> None:
+        """Make this freshly forked process one that answers questions, and runs no tasks."""
+
+    def answer(self, question: Question) -> Reply:
+        """Answer one of them. Raises nothing: what goes wrong is in the reply."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import struct
 from collections.abc import Iterator
@@ -33,6 +34,7 @@ class Link(Generic[M]):
         self._encode = msgspec.msgpack.Encoder(enc_hook=_plain).encode
         self._read = bytearray()
         self._unsent = bytearray()
+        self._fds: list[int] = []
 
     def fileno(self) -> int:
         return self.sock.fileno()
@@ -51,6 +53,21 @@ class Link(Generic[M]):
         self._unsent += _LENGTH.pack(len(data)) + data
         self.flush()
 
+    def send_with(self, message: msgspec.Struct, *, fd: int) -> None:
+        """Send a message and a descriptor, which stays the caller's; on a blocking socket."""
+        data = self._encode(message)
+        try:
+            socket.send_fds(self.sock, [_LENGTH.pack(len(data)) + data], [fd])
+        except OSError as error:
+            raise ProcessLost(f"the process at the other end of the link is gone: {error}") from error
+
+    def take_fd(self) -> int:
+        """The descriptor that came with a message. Descriptors come in the order of their messages; it is the
+        caller's to close."""
+        fd = self._fds.pop(0)
+        os.set_inheritable(fd, False)
+        return fd
+
     def flush(self) -> None:
         """Write what is left to be written."""
         while self._unsent:
@@ -65,7 +82,7 @@ class Link(Generic[M]):
     def receive(self) -> list[M]:
         """Read what is there (waits for something on a blocking socket) and return the complete messages."""
         try:
-            data = self.sock.recv(_RECEIVE_BYTES)
+            data, fds, _flags, _address = socket.recv_fds(self.sock, _RECEIVE_BYTES, 4)
         except (BlockingIOError, InterruptedError):
             return []
         except OSError as error:
@@ -73,6 +90,7 @@ class Link(Generic[M]):
         if not data:
             raise ProcessLost("the process at the other end of the link has closed it")
         self._read += data
+        self._fds += fds
         return list(self._complete())
 
     def _complete(self) -> Iterator[M]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import msgspec
 
@@ -50,6 +50,14 @@ class Remember(_Message, frozen=True, kw_only=True):
     revoked: list[str]
 
 
+class Aside(_Message, frozen=True, kw_only=True):
+    """Fork a process that has no slot and runs no tasks. "desk": it answers questions (`fastq.program.Question`)."""
+
+    #: The engine's name for it.
+    number: int
+    kind: Literal["desk"] = "desk"
+
+
 class Stop(_Message, frozen=True, kw_only=True):
     """Send worker_shutdown and end. Children that are left are killed."""
 
@@ -88,5 +96,20 @@ class Exited(_Message, frozen=True, kw_only=True):
     maxrss_kib: int
 
 
-ToNursery: TypeAlias = Start | Fork | Notify | Remember | Stop
-ToEngine: TypeAlias = Ready | Failed | Forked | Exited
+class AsideForked(_Message, frozen=True, kw_only=True):
+    """The process beside lives. A descriptor comes with the message: the engine's end of a socketpair."""
+
+    number: int
+    pid: int
+
+
+class AsideExited(_Message, frozen=True, kw_only=True):
+    """It is gone, or (pid 0) could not be forked."""
+
+    number: int
+    pid: int
+    status: int
+
+
+ToNursery: TypeAlias = Start | Fork | Notify | Remember | Aside | Stop
+ToEngine: TypeAlias = Ready | Failed | Forked | Exited | AsideForked | AsideExited

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from fastq import _core, clock
 from fastq.errors import FastqError, ProcessLost, SurroundingsError
-from fastq.ipc.messages import Exited, Failed, Forked, ToEngine
+from fastq.ipc.messages import AsideExited, AsideForked, Exited, Failed, Forked, ToEngine
 from fastq.ipc.segment import SharedSegment
 from fastq.program import ProgramInfo, Verdict
 from fastq.transport.redis.giveback import Place, give_back
@@ -91,6 +91,7 @@ class Engine:
                     fork=self._fork,
                     expecting=lambda: self.reload.under_way,
                     notify=lambda signal, arguments: self.nursery.notify(signal, arguments),
+                    aside=lambda number: self.nursery.aside(number),
                     collect=self._collect,
                     lost_child=self._lost_child,
                     broker_came=self._broker_came,
@@ -113,7 +114,7 @@ class Engine:
         self.waiting, self.settler, self.results = parts.waiting, parts.settler, parts.results
         self.children, self.limits = parts.children, parts.limits
         self.endpoint, self.lease, self.janitor = parts.endpoint, parts.lease, parts.janitor
-        self.subscriptions = parts.subscriptions
+        self.subscriptions, self.control = parts.subscriptions, parts.control
         self.broker, self.result_link, self.pulse = parts.broker, parts.result_link, parts.pulse
         self.reload = Reload(
             children=parts.children,
@@ -294,6 +295,10 @@ class Engine:
             self.children.forked(message)
         elif isinstance(message, Exited):
             self.children.exited(message)
+        elif isinstance(message, AsideForked):
+            self.control.desk.forked(message, fd=nursery.take_fd())
+        elif isinstance(message, AsideExited):
+            self.control.desk.exited(message)
         elif isinstance(message, Failed):
             logger.error("%s", message.message)
 
@@ -320,6 +325,7 @@ class Engine:
         code = nursery.process.returncode
         logger.error("The nursery pid:%s ended with code %s; starting another.", nursery.pid, code)
         self.children.orphaned(nursery, present=True)
+        self.control.desk.orphaned()
         self._failed_nurseries += 1
         if self._failed_nurseries > MOST_NURSERIES:
             self._fail(
@@ -349,6 +355,7 @@ class Engine:
         if self._change(nursery, program):
             self._know_tasks()
             self.children.adopted()
+            self.control.desk.adopted()
 
     def _change(self, nursery: NurseryProcess, program: ProgramInfo) -> bool:
         """Work with this nursery and what it has loaded from now on; False if that takes another engine."""
@@ -358,6 +365,7 @@ class Engine:
             return False
         changed_size = program.concurrency != self.program.concurrency
         self.nursery, self.program = nursery, program
+        self.control.change(program)
         self.dealer.multiplier = program.prefetch_multiplier
         if self._announced:
             nursery.notify("worker_ready", {})
@@ -483,6 +491,7 @@ class Engine:
         self._dismissed = True
         self.reload.close()
         self.pulse.stop()
+        self.control.close()
         self._send_children_away()
         self.nursery.kill()
         self.children.close()

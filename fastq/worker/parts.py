@@ -19,7 +19,9 @@ from fastq.transport.redis.registry import describe_process
 from fastq.transport.urls import Address
 from fastq.worker.broker import Broker, ResultLink, Retries
 from fastq.worker.cluster.actions import Actions
+from fastq.worker.cluster.commands.state import View
 from fastq.worker.cluster.consumers import Consumers, bare, bindings, queue_keys
+from fastq.worker.cluster.control import Control
 from fastq.worker.cluster.lease import Janitor, Lease, Welcome
 from fastq.worker.cluster.limits import Limits
 from fastq.worker.cluster.pulse import Pulse
@@ -35,6 +37,7 @@ from fastq.worker.pipeline.settle import ResultStore, Settler
 from fastq.worker.pipeline.waiting import Waiting
 from fastq.worker.poll import Errands, Poller, Timers
 from fastq.worker.processes.children import Child, Children
+from fastq.worker.processes.desk import Desk
 from fastq.worker.processes.timeouts import TimeLimits
 from fastq.worker.revoked import EXPIRES_S, MOST, Revoked
 
@@ -66,6 +69,8 @@ class Hooks(msgspec.Struct, frozen=True, kw_only=True):
     expecting: Callable[[], bool]
     #: Has a signal of the application's main process sent.
     notify: Callable[[str, dict[str, object]], None]
+    #: Has a process forked that runs no tasks.
+    aside: Callable[[int], None]
     collect: Callable[[], None]
     lost_child: Callable[[Child, Verdict], None]
     broker_came: Callable[[Welcome], None]
@@ -90,6 +95,7 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
     endpoint: Endpoint
     lease: Lease
     janitor: Janitor
+    control: Control
     #: Channels of the broker that are listened to: remote control, events of other workers, broadcasts.
     subscriptions: Subscriptions
     broadcasts: Broadcasts
@@ -154,6 +160,43 @@ def assemble(program: ProgramInfo, *, worker: str, segment: SharedSegment, loop:
         loop=loop,
         hooks=hooks,
     )
+    consumers = Consumers(
+        program,
+        worker=worker,
+        keys=keys,
+        db=endpoint.db,
+        intake=intake,
+        order=lambda all_keys: make_order(program, all_keys),
+        lease=lease,
+        broker=broker,
+        subscriptions=subscriptions,
+        heard=broadcasts.heard,
+    )
+    actions = Actions(
+        program,
+        children=children,
+        limits=Limits(program, ledger=ledger, children=children, admission=admission, broadcasts=broadcasts),
+        revoking=Revoking(
+            ledger,
+            children=children,
+            admission=admission,
+            stores=program.results.kind != "disabled",
+            changed=lambda: remember(program, admission.revoked, loop=loop, hooks=hooks),
+        ),
+        consumers=consumers,
+        stop=hooks.shut_down,
+        reload=hooks.reload,
+    )
+    control = Control(
+        program,
+        view=View(ledger=ledger, segment=segment.core, children=children, admission=admission, consumers=consumers),
+        actions=actions,
+        endpoint=endpoint,
+        keys=keys,
+        subscriptions=subscriptions,
+        desk=Desk(poller=loop.poller, timers=loop.timers, fork=hooks.aside),
+        errands=loop.errands,
+    )
     return Parts(
         ledger=ledger,
         dealer=Dealer(ledger, multiplier=program.prefetch_multiplier, disable_prefetch=program.disable_prefetch),
@@ -171,35 +214,11 @@ def assemble(program: ProgramInfo, *, worker: str, segment: SharedSegment, loop:
         endpoint=endpoint,
         lease=lease,
         janitor=make_janitor(endpoint, keys, program),
+        control=control,
         subscriptions=subscriptions,
         broadcasts=broadcasts,
         broker=broker,
-        actions=Actions(
-            program,
-            children=children,
-            limits=Limits(program, ledger=ledger, children=children, admission=admission, broadcasts=broadcasts),
-            revoking=Revoking(
-                ledger,
-                children=children,
-                admission=admission,
-                stores=program.results.kind != "disabled",
-                changed=lambda: remember(program, admission.revoked, loop=loop, hooks=hooks),
-            ),
-            consumers=Consumers(
-                program,
-                worker=worker,
-                keys=keys,
-                db=endpoint.db,
-                intake=intake,
-                order=lambda all_keys: make_order(program, all_keys),
-                lease=lease,
-                broker=broker,
-                subscriptions=subscriptions,
-                heard=broadcasts.heard,
-            ),
-            stop=hooks.shut_down,
-            reload=hooks.reload,
-        ),
+        actions=actions,
         pulse=Pulse(program.heartbeat_signal_s, timers=loop.timers, notify=hooks.notify),
         results=results,
         result_link=result_link,

@@ -11,7 +11,8 @@ from fastq.compat.celery.results import goes_through_ring
 from fastq.compat.celery.settle import Settled
 from fastq.compat.celery.statedb import read
 from fastq.compat.celery.worker import warnings_about
-from fastq.program import ProgramInfo, QueueInfo, ResultInfo, TaskInfo
+from fastq.errors import SettingError
+from fastq.program import ControlInfo, ProgramInfo, QueueInfo, ResultInfo, TaskInfo
 
 
 def describe(app: Any, worker: Any, *, settled: Settled, numbered: Sequence[str] = ()) -> ProgramInfo:
@@ -27,6 +28,7 @@ def describe(app: Any, worker: Any, *, settled: Settled, numbered: Sequence[str]
         declared=[_queue(queue) for queue in app.amqp.queues.values()],
         tasks=tasks(app, worker, numbered=numbered),
         results=results(app),
+        control=control(app),
         warnings=warnings_about(app, worker),
         task_events=bool(worker.task_events),
         concurrency=int(worker.concurrency),
@@ -76,12 +78,25 @@ def _queue(queue: Any) -> QueueInfo:
         exchange=queue.exchange.name if queue.exchange else "",
         exchange_type=queue.exchange.type if queue.exchange else "direct",
         routing_key=queue.routing_key or "",
+        details=plain(dict(queue.as_dict(recurse=True))),
         bindings=[
             (bound.exchange.name, bound.exchange.type, bound.routing_key or "")
             for bound in sorted(queue.bindings, key=lambda bound: (bound.exchange.name, bound.routing_key or ""))
             if bound.exchange is not None
         ],
     )
+
+
+def control(app: Any) -> ControlInfo:
+    """How the worker is reached by remote control. Raises SettingError."""
+    from celery.exceptions import ImproperlyConfigured
+
+    from fastq.compat.celery.commands import describe_control
+
+    try:
+        return describe_control(app)
+    except ImproperlyConfigured as error:
+        raise SettingError(" ".join(str(error).split()), exit_code=1) from error
 
 
 def tasks(app: Any, worker: Any, *, numbered: Sequence[str] = ()) -> list[TaskInfo]:
@@ -127,7 +142,22 @@ def _broker(app: Any) -> dict[str, Any]:
         "broker_connection_retry_on_startup": retry if at_start is None else bool(at_start),
         "broker_connection_max_retries": conf.broker_connection_max_retries or None,
         "broker_connection_timeout_s": conf.broker_connection_timeout,
+        "broker_facts": _broker_facts(app),
     }
+
+
+def _broker_facts(app: Any) -> dict[str, Any]:
+    """What Celery's consumer says of its connection, without the password."""
+    from kombu.utils.url import maybe_sanitize_url
+
+    facts: dict[str, Any] = plain(dict(app.connection_for_read(heartbeat=app.conf.broker_heartbeat).info()))
+    facts.pop("password", None)
+    alternates = facts.get("alternates")
+    if isinstance(alternates, list):
+        facts["alternates"] = [maybe_sanitize_url(url) if isinstance(url, str) else url for url in alternates]
+    elif isinstance(alternates, str):
+        facts["alternates"] = maybe_sanitize_url(alternates)
+    return facts
 
 
 #: Old settings that change single parts of the broker's URL.

@@ -12,7 +12,7 @@ from fastq.compat.celery.find import find, last_line
 from fastq.compat.celery.settle import Settled, settle_in
 from fastq.config.settings import WorkerOptions
 from fastq.errors import ApplicationError, FastqError
-from fastq.program import Door, ProgramInfo, Worker
+from fastq.program import Door, ProgramInfo, Question, Reply, Worker
 
 
 class CeleryProgram:
@@ -22,6 +22,7 @@ class CeleryProgram:
         self.app: Any = None
         self.worker: Any = None
         self._child: Any = None
+        self._desk: Any = None
         self._settled = Settled()
         self._names: list[str] = []
 
@@ -92,6 +93,20 @@ class CeleryProgram:
         from fastq.compat.celery.statedb import write
 
         write(str(self.worker.statedb), revoked)
+
+    def aside_init(self) -> None:
+        """Become the process that answers what the engine cannot."""
+        from multiprocessing import util
+
+        from fastq.compat.celery.commands import Desk
+
+        util._run_after_forkers()  # type: ignore[attr-defined]
+        self._desk = Desk(self.app, worker=self.worker)
+
+    def answer(self, question: Question) -> Reply:
+        """Answer one question; raises nothing."""
+        reply: Reply = self._desk.answer(question)
+        return reply
 
     def notify(self, signal: str, arguments: dict[str, Any]) -> None:
         """Send a main-process signal with the sender that Celery would use."""

@@ -62,6 +62,10 @@ class Buckets:
             del self._waiting[entry]
         return released
 
+    def holds(self, entry: int) -> bool:
+        """Whether this message waits for its turn."""
+        return entry in self._waiting
+
     def turn(self, entry: int, *, task: int | None, now: float) -> float | None:
         """When this message may start, None for now. One that comes back from waiting has had its turn."""
         if entry in self._waiting:

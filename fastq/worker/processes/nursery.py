@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from fastq.errors import ProcessLost
 from fastq.ipc.link import Link
-from fastq.ipc.messages import Fork, Notify, Ready, Remember, Start, Stop, ToEngine, ToNursery
+from fastq.ipc.messages import Aside, Fork, Notify, Ready, Remember, Start, Stop, ToEngine, ToNursery
 from fastq.worker.poll import Poller
 
 
@@ -41,6 +41,7 @@ class NurseryProcess:
         self.stopping = False
         self._ready_to_fork = False
         self._wanted: list[int] = []
+        self._wanted_aside: list[int] = []
         self._send(start)
         poller.watch(ours.fileno(), self._ready)
 
@@ -61,6 +62,17 @@ class NurseryProcess:
             self._send(Fork(slot=slot))
         else:
             self._wanted.append(slot)
+
+    def aside(self, number: int) -> None:
+        """Ask for a process that runs no tasks; `AsideForked` is the answer, and `take_fd` the line to it."""
+        if self._ready_to_fork:
+            self._send(Aside(number=number))
+        else:
+            self._wanted_aside.append(number)
+
+    def take_fd(self) -> int:
+        """The descriptor that came with an `AsideForked`; the caller's to close."""
+        return self._link.take_fd()
 
     def notify(self, signal: str, arguments: dict[str, object]) -> None:
         """Have a signal of the application's main process sent."""
@@ -103,7 +115,10 @@ class NurseryProcess:
             self._ready_to_fork = True
             for slot in self._wanted:
                 self.fork(slot)
+            for number in self._wanted_aside:
+                self.aside(number)
             self._wanted.clear()
+            self._wanted_aside.clear()
         self._said(self, message)
 
     def _gone(self) -> None:

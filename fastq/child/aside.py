@@ -1,0 +1,42 @@
+"""Beside the children: answer, one at a time, what only the application can; run no task, hold no message.
+
+It leaves when the engine closes the line. A question that hangs is the engine's to notice: it kills this process and
+has another forked.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+from typing import NoReturn
+
+from fastq.child.goodbye import EXIT_BUG, attempt, flush_streams
+from fastq.errors import ProcessLost
+from fastq.ipc.link import Link
+from fastq.program import Program, Question
+
+logger = logging.getLogger(__name__)
+
+
+def main(program: Program, sock: socket.socket) -> NoReturn:
+    """Run until the engine hangs up; never returns."""
+    code = EXIT_BUG
+    try:
+        program.aside_init()
+        serve(program, Link(sock, incoming=Question))
+    except ProcessLost:
+        code = 0
+    except BaseException:
+        # Whatever this is, the process must not run on into the nursery's code.
+        logger.critical("the process beside the children ends over an error of its own", exc_info=True)
+    finally:
+        attempt(flush_streams)
+        os._exit(code)
+
+
+def serve(program: Program, link: Link[Question]) -> None:
+    """Answer questions, until nobody asks any more: then ProcessLost."""
+    while True:
+        for question in link.receive():
+            link.send(program.answer(question))
