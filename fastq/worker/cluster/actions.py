@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import signal as signals
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 
@@ -139,11 +140,11 @@ class Actions:
         self._revoking.revoke_stamps(headers)
         if not terminate:
             return {"ok": f"headers {headers} flagged as revoked, but not terminated"}
-        ended: dict[str, set[Any]] = {}
+        ended: dict[str, set[Any]] = defaultdict(set)  # its name is in Celery's answer
         for task, carried in self._revoking.stamped(headers):
             self._revoking.terminate(task, signum)
             for header, stamps in carried.items():
-                ended.setdefault(header, set()).update(stamps)
+                ended[header] |= stamps
         if not ended:
             return {"ok": f"headers {headers} were not terminated"}
         return {"ok": f"headers {ended} revoked"}

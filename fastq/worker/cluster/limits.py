@@ -69,5 +69,6 @@ class Limits:
             (entry, message(flags, payload)) for entry, task, flags, payload in self._ledger.line() if task == number
         ]
         self._ledger.pull({entry for entry, _ in again})
-        for entry, raw in again:
+        # Children were dealt them in turn; they were claimed in this order.
+        for entry, raw in sorted(again, key=lambda each: self._ledger.where(each[0]) or ()):
             self._admission.admit(entry, raw, due=True)
