@@ -1,13 +1,12 @@
 """A pytest plugin for Celery's integration tests: their session worker is a process of its own.
 
 Celery's fixture calls `celery.contrib.testing.worker.start_worker`, which is replaced here. What those tests look up in
-the process of an in-process worker (its log records, and `celery.worker.state`) is brought here from the worker's log.
+the process of an in-process worker (its log records, its `task_received` signal, `celery.worker.state`) is brought
 """
 
 from __future__ import annotations
 
 import contextlib
-import fnmatch
 import json
 import logging
 import os
@@ -16,15 +15,18 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from celery import signals
 from celery.app import trace
 from celery.contrib.testing import worker as embedded
 from celery.utils.nodenames import anon_nodename
 from celery.worker import state
 from kombu.utils.json import dumps
 
+from tests.celery_suite.choice import is_any
 from tests.celery_suite.log_wire import Listener
 
 #: Seconds for one test, whatever it asks for itself: Celery's ask for 300.
@@ -86,10 +88,13 @@ def _settings(app: Any) -> dict[str, Any]:
     return {name: sorted(value) if isinstance(value, set) else value for name, value in found.items()}
 
 
-def _heard(record: logging.LogRecord) -> None:
-    if record.msg == trace.LOG_SUCCESS:
-        state.successful_requests.add(record.data["id"])  # type: ignore[attr-defined]
-    logging.getLogger().handle(record)
+def _heard(fields: dict[str, Any]) -> None:
+    if "received" in fields:
+        signals.task_received.send(sender=None, request=SimpleNamespace(**fields["received"]))
+        return
+    if fields["msg"] == trace.LOG_SUCCESS:
+        state.successful_requests.add(fields["data"]["id"])
+    logging.getLogger().handle(logging.makeLogRecord(fields))
 
 
 @contextlib.contextmanager
@@ -160,11 +165,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         item.add_marker(pytest.mark.timeout(LONGEST_S), append=False)
 
 
-def _is_chosen(nodeid: str, *, only: list[str], without: list[str]) -> bool:
+def _is_chosen(nodeid: str, *, only: list[str], among: list[str], without: list[str]) -> bool:
     name = nodeid.removeprefix("t/integration/")
-    return (not only or name in only) and not any(matches(name, pattern) for pattern in without)
-
-
-def matches(name: str, pattern: str) -> bool:
-    """Whether a test is meant by a pattern: a whole name, a name without parameters, a class, or a file."""
-    return name == pattern or name.startswith((f"{pattern}[", f"{pattern}::")) or fnmatch.fnmatchcase(name, pattern)
+    return all(not chosen or is_any(name, chosen) for chosen in (only, among)) and not is_any(name, without)

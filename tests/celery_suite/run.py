@@ -11,6 +11,7 @@ from pathlib import Path
 
 import msgspec
 
+from tests.celery_suite.choice import SIGNALS, not_applicable
 from tests.celery_suite.source import ROOT
 from tests.fix_redis import RedisServer
 
@@ -49,41 +50,44 @@ class Runner:
 
     def __init__(self, *, folder: Path, engine: str, out: Path, concurrency: int) -> None:
         self.folder, self.engine, self.out, self.concurrency = folder, engine, out, concurrency
+        self.signals = False
 
-    def run(self, *, only: Sequence[str] = (), without: Sequence[str] = ()) -> Results:
-        """All chosen tests; those that fail once more, alone. Celery itself repeats many of them up to five times."""
-        results = Results(self.engine, self._pytest(only=only, without=without))
-        failed = results.named("failed")
-        if failed:
-            for name, outcome in self._pytest(only=failed, without=()).items():
-                results.tests[name] = outcome
-                if outcome.outcome != "failed":
-                    results.repeated.add(name)
+    def run(self, *, only: Sequence[str] = ()) -> Results:
+        """All tests, or only those that match a pattern. First without, then with the signal that some wait for."""
+        self.out.mkdir(parents=True, exist_ok=True)
+        for old in self.out.glob(f"*-{self.engine}.*"):
+            old.unlink()
+        results = Results(self.engine)
+        for self.signals in (False, True):
+            self._session(results, only=only)
         return results
 
-    def _pytest(self, *, only: Sequence[str], without: Sequence[str]) -> dict[str, Outcome]:
-        self.out.mkdir(parents=True, exist_ok=True)
+    def _session(self, results: Results, *, only: Sequence[str]) -> None:
+        """Those that fail are run once more, alone. Celery itself repeats many of them up to five times."""
+        found = self._pytest(only=only)
+        failed = [name for name, test in found.items() if test.outcome == "failed"]
+        if failed:
+            again = self._pytest(only=failed)
+            results.repeated |= {name for name, test in again.items() if test.outcome == "passed"}
+            found |= again
+        results.tests |= found
+
+    def _pytest(self, *, only: Sequence[str]) -> dict[str, Outcome]:
         report = self.out / f"report-{self.engine}.json"
         report.unlink(missing_ok=True)
         server = RedisServer()
         server.start()
         try:
             with (self.out / f"pytest-{self.engine}.log").open("ab") as log:
-                subprocess.run(
-                    _command(only, without),
-                    cwd=self.folder,
-                    env=self._environment(server, report, only=only, without=without),
-                    stdout=log,
-                    stderr=log,
-                    check=False,
-                )
+                environment = self._environment(server, report, only=only)
+                subprocess.run(_command(only), cwd=self.folder, env=environment, stdout=log, stderr=log, check=False)
         finally:
             server.remove()
         return _read(report)
 
-    def _environment(
-        self, server: RedisServer, report: Path, *, only: Sequence[str], without: Sequence[str]
-    ) -> dict[str, str]:
+    def _environment(self, server: RedisServer, report: Path, *, only: Sequence[str]) -> dict[str, str]:
+        without = not_applicable() if self.signals else [*not_applicable(), *SIGNALS]
+        choice = {"only": list(only), "among": SIGNALS if self.signals else [], "without": without}
         inherited = {name: value for name, value in os.environ.items() if not name.startswith(("CELERY", "FASTQ_TEST"))}
         return inherited | {
             "TEST_BROKER": server.url(),
@@ -95,14 +99,15 @@ class Runner:
             "CELERY_SUITE_CONCURRENCY": str(self.concurrency),
             "CELERY_SUITE_REPORT": str(report),
             "CELERY_SUITE_OUT": str(self.out),
-            "CELERY_SUITE_CHOICE": json.dumps({"only": list(only), "without": list(without)}),
+            "CELERY_SUITE_CHOICE": json.dumps(choice),
+            "CELERY_SUITE_SIGNALS": "1" if self.signals else "",
         }
 
 
-def _command(only: Sequence[str], without: Sequence[str]) -> list[str]:
+def _command(only: Sequence[str]) -> list[str]:
     files = sorted({f"{TESTS}/{name.split('::')[0]}" for name in only}) or [TESTS]
     # Whole files are not even imported: some need packages that are not installed.
-    ignored = [f"--ignore={TESTS}/{pattern}" for pattern in without if "::" not in pattern]
+    ignored = [f"--ignore={TESTS}/{pattern}" for pattern in not_applicable() if "::" not in pattern]
     plugins = ["-p", "celery.contrib.pytest", "-p", "tests.celery_suite.plugin", "-p", "no:cacheprovider"]
     return [sys.executable, "-m", "pytest", *plugins, "-v", "-rfE", "--color=no", *ignored, *files]
 

@@ -25,7 +25,15 @@ def _application() -> Any:
 @signals.after_setup_logger.connect
 @signals.after_setup_task_logger.connect
 def _send_records(logger: logging.Logger, **_: Any) -> None:
-    logger.addHandler(Sender(os.environ["CELERY_SUITE_LOG"]))
+    logger.addHandler(sender)
 
 
+def _tell_received(request: Any, **_: Any) -> None:
+    names = ("id", "name", "stamps", "stamped_headers", "replaced_task_nesting", "errbacks", "_Request__payload")
+    sender.tell(received={name: getattr(request, name) for name in names})
+
+
+sender = Sender(os.environ["CELERY_SUITE_LOG"])
+if os.environ["CELERY_SUITE_SIGNALS"]:  # a receiver of this signal takes compiled shortcuts away from fastq
+    signals.task_received.connect(_tell_received)
 app = _application()

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from celery import chord
 
 from tests.eventually import eventually
 from tests.fix_lab import RESULT_S, Lab, stored, wait_state
@@ -98,12 +99,15 @@ def test_results_in_another_backend(other_lab: Lab, kind: str, tmp_path: Path) -
     folder = tmp_path / "results"
     folder.mkdir()
     urls = {"file": f"file://{folder}", "sqlite": f"db+sqlite:///{folder}/r.db", "disabled": "disabled://"}
-    other_lab.use(backend=urls[kind])
+    other_lab.use(backend=urls[kind], result_chord_retry_interval=0.1)
     other_lab.worker()
     good, bad = other_lab.send("mark", "stored"), other_lab.send("fail")
     if kind != "disabled":
         assert good.get(timeout=RESULT_S) == "stored"
         assert type(bad.get(timeout=RESULT_S, propagate=False)).__name__ == "CustomError"
+        # Without Redis, a task of Celery's asks for the parts again and again.
+        add, xsum = other_lab.task("add"), other_lab.task("xsum")
+        assert chord([add.s(1, 1), add.s(2, 2)], xsum.s())().get(timeout=RESULT_S) == 6
     eventually(lambda: other_lab.ledger.count("ran", "stored") == 1)
     other_lab.workers[0].wait_log(rf"Task t\.fail\[{bad.id}\] raised")
     assert not other_lab.db.keys("celery-task-meta-*")
