@@ -159,6 +159,16 @@ def other_state(self: Any, task_id: str) -> None:
     self.update_state(task_id=task_id, state="SEEN", meta=[1, 2])
 
 
+@table.task("t.stored_then_requeued", bind=True, acks_late=True)
+def stored_then_requeued(self: Any) -> str:
+    """Be a success, and come back all the same."""
+    ledger().write("ran", self.request.id)
+    if not self.request.delivery_info.get("redelivered"):
+        self.backend.store_result(self.request.id, "first", "SUCCESS")
+        raise Reject("again", requeue=True)
+    return "second"
+
+
 @table.task("t.untracked", bind=True, trail=False)
 def untracked(self: Any) -> str:
     """Send a task that is no child."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from pathlib import Path
 
@@ -32,13 +33,19 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--quick", action="store_true", help="the fixed choice, on fastq alone; all has to pass")
     parser.add_argument("--skip-unreachable", action="store_true", help="succeed without the package index")
     parser.add_argument("--engine", choices=["fastq", "celery"], action="append", help="default: both")
+    parser.add_argument(
+        "--setting", action="append", default=[], metavar="NAME=JSON", help="one more setting of the application"
+    )
     parser.add_argument("--concurrency", type=int, default=2, help="children of each worker; default 2")
     return parser
 
 
 def _run(engine: str, folder: Path, arguments: argparse.Namespace) -> Results:
     print(f"running Celery's tests with {engine} worker ...", flush=True)
-    runner = Runner(folder=folder, engine=engine, out=CACHE / "last", concurrency=arguments.concurrency)
+    settings = {name: json.loads(value) for name, _, value in (text.partition("=") for text in arguments.setting)}
+    runner = Runner(
+        folder=folder, engine=engine, out=CACHE / "last", concurrency=arguments.concurrency, settings=settings
+    )
     return runner.run(only=arguments.tests or (QUICK if arguments.quick else ()))
 
 

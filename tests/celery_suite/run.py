@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -48,9 +48,13 @@ class Results(msgspec.Struct):
 class Runner:
     """Runs any choice of the tests in `folder` against `engine`; writes logs and reports to `out`."""
 
-    def __init__(self, *, folder: Path, engine: str, out: Path, concurrency: int) -> None:
+    def __init__(
+        self, *, folder: Path, engine: str, out: Path, concurrency: int, settings: Mapping[str, object]
+    ) -> None:
         self.folder, self.engine, self.out, self.concurrency = folder, engine, out, concurrency
         self.signals = False
+        # Celery's fixtures read this file, for the client and for the worker.
+        (folder / "integration-tests-config.json").write_text(json.dumps(dict(settings)))
 
     def run(self, *, only: Sequence[str] = ()) -> Results:
         """All tests, or only those that match a pattern. First without, then with the signal that some wait for."""

@@ -219,6 +219,20 @@ def test_a_retry_that_was_raised_by_hand_is_not_sent(lab: Lab) -> None:
     wait_state(lab, sent.id, "RETRY")
 
 
+# ---------------------------------------------------------------------------- redelivered successes
+
+
+def test_a_redelivered_success_does_not_run_again_if_that_is_wanted(other_lab: Lab) -> None:
+    other_lab.use("tests.apps.life", worker_deduplicate_successful_tasks=True)
+    worker = other_lab.worker()
+    sent = other_lab.send("stored_then_requeued", link=other_lab.task("throws").si(True))
+    worker.wait_log(rf"{sent.id}\] ignored|already completed successfully")
+    eventually(other_lab.idle)
+    assert other_lab.ledger.count("ran", sent.id) == 1
+    assert stored(other_lab, sent.id)["result"] == "first"
+    worker.wait_log(r"Task t\.throws\[.*\] raised expected")
+
+
 # ---------------------------------------------------------------------------- lost children
 
 
