@@ -169,6 +169,27 @@ def test_a_chord_with_a_long_header(lab: Lab, parts: int) -> None:
     assert [result.get() for result in sent.parent.results[:: parts // 4]] == [n * parts // 4 for n in range(4)]
 
 
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"countdown": 0.3, "expires": 0.05}, "TaskRevokedError('expired')"),
+        ({"time_limit": 1}, "TimeLimitExceeded"),
+        ({"ignore_result": True, "soft_time_limit": 1}, "SoftTimeLimitExceeded"),
+    ],
+)
+def test_a_part_that_does_not_get_to_its_end_fails_the_body(lab: Lab, options: dict[str, Any], said: str) -> None:
+    slow = lab.task("nap").s("part", 20).set(**options)
+    sent = chord([lab.task("ret").s(1), slow], lab.task("ret").s())()
+    record = wait_state(lab, sent.id, "FAILURE")
+    assert record["result"]["exc_type"] == "ChordError"
+    assert said in record["result"]["exc_message"][0]
+
+
+def test_an_empty_group_within_a_chain(lab: Lab) -> None:
+    ret = lab.task("ret")
+    assert (ret.s([]) | group([]) | ret.si("after"))().get(timeout=RESULT_S) == "after"
+
+
 def test_a_header_whose_results_take_the_ring_and_whose_errors_do_not(lab: Lab) -> None:
     """Parts of one chord, some long, some failing late, while plain tasks run between them."""
     ret, big = lab.task("ret"), lab.task("big_result")
