@@ -39,6 +39,13 @@ def local_now() -> datetime.datetime:
     return datetime.datetime.now().astimezone()
 
 
+def set_zone(name: str) -> None:
+    """Make `name` the local zone of this process and of those it starts, as Django does with its TIME_ZONE."""
+    if os.environ.get("TZ") != name:
+        os.environ["TZ"] = name
+        time.tzset()
+
+
 def sleep(delay_s: float) -> None:
     """Block the calling thread. Loops wait in epoll instead; this is for start-up, retries and tests."""
     time.sleep(delay_s)

@@ -140,6 +140,8 @@ class ProgramInfo(msgspec.Struct, frozen=True, kw_only=True):
     identity: Identity = Identity()
     umask: int | None = None
     pidfile: str | None = None
+    #: The local zone that the application has set for its process (Django does); "" for that of the host.
+    local_zone: str = ""
 
     log_format: str = ""
     task_log_format: str = ""

@@ -16,13 +16,14 @@ _COMMANDS: Mapping[str, tuple[str, str]] = {
     "worker": ("fastq.cli.worker", "Start a worker."),
     "doctor": ("fastq.cli.doctor", "Read an application: what will differ from Celery, what is misconfigured."),
     "check": ("fastq.cli.doctor", "The same as doctor."),
+    "beat": ("fastq.cli.beat", "Send the tasks of the application's schedule, each at its time."),
     "recover": ("fastq.cli.recover", "Put what dead workers held back on its queues, with no worker running."),
 }
 
 #: Celery's, which work beside fastq workers as far as those take part.
 _CELERY_COMMANDS = frozenset(
     (  # noqa: SIM905  a word list reads better than eighteen lines
-        "amqp beat call control events flower graph inspect list logtool migrate multi purge report result shell "
+        "amqp call control events flower graph inspect list logtool migrate multi purge report result shell "
         "status upgrade"
     ).split()
 )

@@ -109,6 +109,8 @@ class Worker:
         """Do as the nursery did when it had read the application's settings (`worker_uid`, `worker_umask`)."""
         if program.umask is not None:
             os.umask(program.umask)
+        if program.local_zone:
+            clock.set_zone(program.local_zone)
         whom = program.identity
         if not whom.is_ours and os.geteuid() == 0:
             assert self.segment is not None

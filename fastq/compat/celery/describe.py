@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -36,6 +37,7 @@ def describe(app: Any, worker: Any, *, settled: Settled, numbered: Sequence[str]
         identity=settled.identity,
         umask=settled.umask,
         pidfile=settled.pidfile,
+        local_zone=os.environ.get("TZ", ""),
         **_broker(app),
         **_limits(app, worker),
         **_logging(worker, app),
