@@ -128,7 +128,6 @@ def test_the_command_line_wins_and_sources_are_remembered(standin: Engine, monke
     [
         ("worker", "no application: name it with -A"),
         ("-A proj workr", "No such command 'workr'"),
-        ("-A proj beat", "run `celery beat`"),
         ("-A proj worker -c many", "--concurrency: .* got 'many'"),
         ("-A proj worker -P gevent", "pool 'gevent' is not available"),
         ("-A proj worker -P eventlet", "pool 'eventlet' is not available"),
