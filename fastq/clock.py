@@ -46,6 +46,11 @@ def set_zone(name: str) -> None:
         time.tzset()
 
 
+def utc_offset_hours() -> float:
+    """Hours that this host's zone is west of UTC now: Celery's events carry it, with this sign."""
+    return (time.altzone if time.localtime().tm_isdst else time.timezone) / 3600
+
+
 def sleep(delay_s: float) -> None:
     """Block the calling thread. Loops wait in epoll instead; this is for start-up, retries and tests."""
     time.sleep(delay_s)

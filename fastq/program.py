@@ -6,7 +6,7 @@ interface behind which an application lives; it is loaded in the nursery and use
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, Protocol
 
 import msgspec
@@ -84,6 +84,24 @@ class ResultInfo(msgspec.Struct, frozen=True, kw_only=True):
     transport_options: dict[str, Any] = {}
 
 
+class EventsInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """What monitors and other workers are told, and how."""
+
+    #: Events of tasks from the start (`-E`).
+    tasks: bool = False
+    #: Seconds between heartbeats; None: there are none.
+    heartbeat_s: float | None = 2.0
+    #: Listen to other workers; greet them at start.
+    gossip: bool = True
+    mingle: bool = True
+    exchange: str = "celeryev"
+    serializer: str = "json"
+    #: The zone in which events say times of messages.
+    timezone: str = "UTC"
+    #: What heartbeats call the software: sw_ident, sw_ver, sw_sys.
+    software: dict[str, str] = {}
+
+
 class ProgramInfo(msgspec.Struct, frozen=True, kw_only=True):
     """An application as the engine sees it, with all options and settings applied."""
 
@@ -155,7 +173,7 @@ class ProgramInfo(msgspec.Struct, frozen=True, kw_only=True):
 
     enable_utc: bool = True
     timezone: str = "UTC"
-    task_events: bool = False
+    events: EventsInfo = EventsInfo()
     #: Seconds between heartbeats that the application wants to hear of; None if nobody listens.
     heartbeat_signal_s: float | None = None
 
@@ -216,6 +234,12 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     failed: bool = False
 
 
+class Pen(Protocol):
+    """Writes events: `fastq._core.EventPen`."""
+
+    def write(self, kind: bytes, fields: bytes, /) -> bytes: ...
+
+
 class Door(Protocol):
     """A child's door to the engine: `fastq._core.ChildPort`, or a stand-in for tests."""
 
@@ -230,6 +254,12 @@ class Door(Protocol):
     def soft_limit_hits(self) -> bool: ...
     def know_tasks(self, names: list[bytes]) -> None: ...
     def note_end(self, end: int) -> None: ...
+    @property
+    def telling(self) -> bool: ...
+    @property
+    def engine_pid(self) -> int: ...
+    def pen(self, head: Callable[[], bytes], /) -> Pen: ...
+    def event(self, data: bytes, *, now: bool = False) -> None: ...
 
 
 class Worker(Protocol):

@@ -61,8 +61,11 @@ cdef class _Collecting(_Intake):
         return size
 
     cdef int add_result(self, Hand* hand, fq_result* frame, const char* data, size_t n) except -1:
-        # `frame` may be STORE, in the middle of a task, or OUTCOME, its end.
+        # `frame` may be STORE or EVENT, in the middle of a task, or OUTCOME, its end.
         cdef uint32_t index = NONE
+        if frame.kind == FQ_EVENT:
+            self.next_event(frame.commands)
+            return put(&self.events, data, n)
         if frame.kind == FQ_OUTCOME:
             hand.answered = frame.number + 1
             index = hand.entries[frame.number & (IN_FLIGHT - 1)]

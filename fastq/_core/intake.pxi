@@ -1,6 +1,6 @@
 # From a claim's reply straight into a ring; or into the line; or, if it is unusual, into Python's hands.
 
-cdef class _Intake(_Dealing):
+cdef class _Intake(_Telling):
     """What comes in."""
     cdef Names names
     cdef bytearray late
@@ -84,6 +84,8 @@ cdef class _Intake(_Dealing):
         self.admitted[task] += 1
         if self.log_received is not None:
             self.log_received.append((self.names.names[task], plain.id.at[: plain.id.size]))
+        if self.tells(task):
+            self.add_received(plain, data, n)       # before a child can tell that it has started
         if self.first == NONE and not self.holding and self.deal_one(index, &frame, data):
             return 0
         kept = <char*>malloc(frame.size)

@@ -31,8 +31,8 @@ cdef extern from *:
     #define FQ_RECALL 0x8000000000000000ull
 
     enum { FQ_TASK = 1, FQ_VERDICT = 2, FQ_VOID = 3, FQ_PAD = 4 };
-    enum { FQ_LATE = 1, FQ_SIDE = 2, FQ_ODD = 4 };
-    enum { FQ_OUTCOME = 1, FQ_STORE = 2 };
+    enum { FQ_LATE = 1, FQ_SIDE = 2, FQ_ODD = 4, FQ_UNTOLD = 8 };
+    enum { FQ_OUTCOME = 1, FQ_STORE = 2, FQ_EVENT = 3 };
     enum { FQ_FREE = 0, FQ_BOOTING = 1, FQ_READY = 2, FQ_RETIRING = 3 };
     /* What an engine that sleeps wants to be woken for. */
     enum { FQ_AWAKE = 0, FQ_WAKE_ANY = 1, FQ_WAKE_HUNGRY = 2 };
@@ -48,6 +48,8 @@ cdef extern from *:
         uint32_t version, slots, task_bytes, result_bytes, engine_pid, reserved;
         char worker[256];
         uint32_t engine_wait FQ_LINE;      /* both: FQ_AWAKE, FQ_WAKE_ANY, FQ_WAKE_HUNGRY */
+        uint32_t events FQ_LINE;           /* the engine's: 1 while what happens to tasks is told to monitors */
+        uint64_t clock FQ_LINE;            /* both, by atomic additions: Lamport's clock of this worker */
     } fq_header;
 
     typedef struct {
@@ -129,7 +131,7 @@ cdef extern from *:
         uint32_t entry;
         uint32_t outcome;                  /* ACK, REJECT, REQUEUE */
         uint64_t number;                   /* of the task frame that it answers */
-        uint32_t commands;                 /* RESP commands in the payload */
+        uint32_t commands;                 /* RESP commands (or events) in the payload */
         uint32_t payload_len;
     } fq_result;
 
@@ -141,7 +143,8 @@ cdef extern from *:
         uint64_t magic
         uint32_t version, slots, task_bytes, result_bytes, engine_pid
         char worker[256]
-        uint32_t engine_wait
+        uint32_t engine_wait, events
+        uint64_t clock
     ctypedef struct fq_slot:
         uint64_t task_head, task_count, acked_head, acked_count, soft_target, result_tail
         uint32_t command
@@ -189,8 +192,8 @@ cdef extern from *:
     uint64_t FQ_MAGIC, FQ_RECALL
     uint32_t FQ_VERSION, FQ_PAGE
     int FQ_TASK, FQ_VERDICT, FQ_VOID, FQ_PAD
-    int FQ_LATE, FQ_SIDE, FQ_ODD
-    int FQ_OUTCOME, FQ_STORE
+    int FQ_LATE, FQ_SIDE, FQ_ODD, FQ_UNTOLD
+    int FQ_OUTCOME, FQ_STORE, FQ_EVENT
     int FQ_FREE, FQ_BOOTING, FQ_READY, FQ_RETIRING
     uint32_t FQ_AWAKE, FQ_WAKE_ANY, FQ_WAKE_HUNGRY
     uint32_t FQ_TASK_ROWS, FQ_QUEUE_ROWS, FQ_NAME, FQ_KEY_ROWS
@@ -210,10 +213,12 @@ cdef enum:
 TASK = FQ_TASK
 VERDICT = FQ_VERDICT
 
-#: Flags of task frames: acknowledged late; payload is the path of a side file; not plain, read it by wire/.
+#: Flags of task frames: acknowledged late; payload is the path of a side file; not plain, read it by wire/; the child
+#: is to tell monitors that it was received, because the engine could not.
 LATE = FQ_LATE
 SIDE = FQ_SIDE
 ODD = FQ_ODD
+UNTOLD = FQ_UNTOLD
 
 #: How a task ends in a child: what `ChildPort.note_end` takes.
 SUCCEEDED = FQ_SUCCEEDED

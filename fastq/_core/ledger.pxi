@@ -20,6 +20,7 @@
 #     _Flushing    the broker is told                    flush.pxi
 #     _Waiting     entries with a time                   waiting.pxi
 #     _Dealing     pending entries, task rings           deal.pxi
+#     _Telling     events for monitors                   telling.pxi
 #     _Intake      claimed messages                      intake.pxi
 #     _Collecting  result rings, sleep                   collect.pxi
 #     _Looking     views for whoever asks                look.pxi
@@ -34,6 +35,7 @@ include "settle.pxi"
 include "flush.pxi"
 include "waiting.pxi"
 include "deal.pxi"
+include "telling.pxi"
 include "intake.pxi"
 include "collect.pxi"
 include "look.pxi"

@@ -16,6 +16,7 @@
 from cpython.exc cimport PyErr_CheckSignals
 
 cdef enum:
+    ACK_OUTCOME = 1
     SIDE_SHARE = 2      # A payload over 1/SIDE_SHARE of its ring goes to a side file.
 
 
@@ -37,6 +38,8 @@ cdef class ChildPort:
     cdef object side_prefix
     cdef uint32_t side_count
     cdef Tally tally
+    cdef Buffer later                   # events that follow the outcome of the current task
+    cdef uint32_t later_count
 
     def __cinit__(self, Segment segment not None, uint32_t index, int eventfd, str side_prefix not None):
         self.segment, self.index, self.eventfd, self.side_prefix = segment, index, eventfd, side_prefix
@@ -48,6 +51,7 @@ cdef class ChildPort:
 
     def __dealloc__(self):
         free(self.tally.rows)
+        free(self.later.data)
 
     def know_tasks(self, list names not None):
         """Tell the port the tasks' names (bytes) in the order of their numbers, so that each is counted by itself."""
@@ -158,6 +162,9 @@ cdef class ChildPort:
     def finish(self):
         """End the current task with nothing to report."""
         self.current()
+        if self.later.size:
+            self.send(FQ_OUTCOME, ACK_OUTCOME, 0, b"", 0)       # see send_later
+            self.send_later()
         self.leave()
         self.tell()
 
@@ -244,6 +251,7 @@ cdef class ChildPort:
         """
         self.current()
         self.send(FQ_OUTCOME, outcome, commands, <char*>data, len(data))
+        self.send_later()
         self.leave()
         self.tell()
 
@@ -251,6 +259,47 @@ cdef class ChildPort:
         """Send RESP commands to the result store in the middle of a task."""
         self.send(FQ_STORE, 0, commands, <char*>data, len(data))
         self.tell()
+
+    @property
+    def telling(self):
+        """Whether what happens to tasks is to be told to monitors."""
+        return load32(&self.segment.header.events) != 0
+
+    @property
+    def engine_pid(self):
+        return self.segment.header.engine_pid
+
+    def pen(self, head):
+        """What writes this child's events; `head` as with EventPen."""
+        return EventPen(self.segment, head)
+
+    def event(self, bytes data not None, *, bint now=False):
+        """Tell monitors something of the current task: an event as `EventPen` writes it. It goes out with the end of
+        the task, `now` at once. The engine is not woken for it: it looks at what has been started by itself."""
+        if now:
+            self.send(FQ_EVENT, 0, 1, <char*>data, len(data))
+        else:
+            self.keep_event(<char*>data, len(data))
+
+    cdef int keep_event(self, const char* data, size_t n) except -1:
+        self.next_event()
+        return put(&self.later, data, n)
+
+    cdef inline int next_event(self) except -1:
+        # One more event is about to be written to `later`.
+        if self.later.size:
+            put(&self.later, b", ", 2)
+        self.later_count += 1
+        return 0
+
+    cdef int send_later(self) except -1:
+        # Behind the outcome, so that nobody hears of an end that the engine has to take back: a child that dies before
+        # its outcome has not ended its task. Before the frame is left, so that who has read `done_count` misses none.
+        if self.later.size:
+            self.send(FQ_EVENT, 0, self.later_count, self.later.data, self.later.size)
+            self.later.size = self.later_count = 0
+            shrink(&self.later)
+        return 0
 
     def payload(self):
         """The current frame's payload: the envelope as claimed; for a verdict its length, the verdict, the envelope."""

@@ -59,10 +59,6 @@ cdef extern from *:
     char* PyOS_double_to_string(double, char, int, int, int*) except NULL
     int PyObject_IsTrue(object) except -1
 
-cdef extern from "<time.h>" nogil:
-    int clock_gettime(int, timespec*)
-    int CLOCK_REALTIME
-
 cdef enum:
     # How a task's result is kept.
     ELSEWHERE = 0               # by its own callable
@@ -140,16 +136,17 @@ cdef class PlainTask:
     """What the runner has to know of one task. Made in Python, once per task and process."""
     cdef readonly object task
     cdef readonly str name
-    cdef object fun, request_class, store, follow, cleanup, log_success
+    cdef object fun, request_class, store, follow, cleanup, log_success, show
     cdef Stack requests
     cdef int keep
     cdef bint tracked
 
     def __init__(self, task, *, fun, request_class, Stack requests, store, follow, cleanup=None, log_success=None,
-                 bint in_ring=False, bint tracked=False):
+                 show=None, bint in_ring=False, bint tracked=False):
         self.task, self.name, self.fun = task, task.name, fun
         self.request_class, self.requests = request_class, requests
         self.store, self.follow, self.cleanup, self.log_success = store, follow, cleanup, log_success
+        self.show = show                # makes the text of a result for monitors; None: they are told nothing
         self.keep = IN_RING if in_ring else ELSEWHERE
         self.tracked = tracked and in_ring
 
@@ -162,6 +159,7 @@ cdef class Runner:
     What it returns, if not None, is called when there is no current error any more.
     """
     cdef ChildPort port
+    cdef EventPen pen
     cdef list tasks
     cdef Stack task_stack
     cdef object prepare, decode, loads, encode, quote, stamp, on_error, hostname
@@ -191,7 +189,9 @@ cdef class Runner:
 
     def __init__(self, ChildPort port, *, uint32_t tasks, Stack task_stack, prepare, decode, loads, encode, quote,
                  stamp, on_error, hostname, prerun, postrun, success, bytes key_prefix=b"", expires_s=None,
-                 bytes guard=b"", bytes started=b"", bint task_decides=False, uint64_t max_tasks=0, double idle_s=-1.0):
+                 bytes guard=b"", bytes started=b"", bint task_decides=False, uint64_t max_tasks=0, double idle_s=-1.0,
+                 EventPen pen=None):
+        self.pen = pen
         self.port, self.task_stack, self.prepare = port, task_stack, prepare
         self.tasks = [False] * tasks        # False: not prepared yet
         self.decode, self.loads, self.encode, self.quote, self.stamp = decode, loads, encode, quote, stamp
@@ -321,6 +321,8 @@ cdef class Runner:
         request._carried = carried
         ignore = self.ignores(plain, &head)
         positional = tuple(carried.args)
+        if self.tells(plain):
+            self.tell_started(carried)
         self.begin(plain, request, carried, &head, ignore)
         self.interruptible = True
         result = fq_call(<PyObject*>plain.fun, <PyObject*>positional, <PyObject*>carried.kwargs)
@@ -366,6 +368,8 @@ cdef class Runner:
         if failed:
             return self.call_rest(rest)
         self.end_task(plain, request, carried, value)
+        if self.tells(plain):
+            self.tell_succeeded(plain, carried, value)
         return self.end_frame(late, kept)
 
     cdef inline double runtime_s(self) noexcept:
@@ -409,8 +413,9 @@ cdef class Runner:
     cdef int end_frame(self, bint late, bint kept) except -1:
         if kept:
             self.port.send(FQ_OUTCOME, ACK, 2, self.resp.data, self.resp.size)
-        elif late:
+        elif late or self.port.later.size:
             self.port.send(FQ_OUTCOME, ACK, 0, b"", 0)
+        self.port.send_later()
         self.port.leave()
         self.port.tell()
         self.forget_size()
@@ -421,6 +426,48 @@ cdef class Runner:
         shrink(&self.body)
         shrink(&self.json)
         shrink(&self.resp)
+
+    # ------------------------------------------------------------------ events
+
+    cdef inline bint tells(self, PlainTask plain):
+        return self.pen is not None and self.pen.telling() and plain.show is not None
+
+    cdef int tell_started(self, Carried carried) except -1:
+        cdef timespec now
+        self.json.size = 0
+        self.pen.begin(&self.json, &now)
+        self.put_uuid(&self.json, carried)
+        self.pen.end(&self.json, &now, b"task-started", 12)
+        return self.port.send(FQ_EVENT, 0, 1, self.json.data, self.json.size)
+
+    cdef int tell_succeeded(self, PlainTask plain, Carried carried, value) except -1:
+        cdef timespec now
+        cdef Buffer* b = &self.port.later
+        # The text first: it may be long in the making, and it is the application's.
+        self.json.size = 0
+        self.put_shown(plain, value)
+        self.port.next_event()
+        self.pen.begin(b, &now)
+        self.put_uuid(b, carried)
+        put(b, b', "result": ', 12)
+        put(b, self.json.data, self.json.size)
+        put(b, b', "runtime": ', 13)
+        put_runtime(b, monotonic_ns() - self.began_ns)
+        return self.pen.end(b, &now, b"task-succeeded", 14)
+
+    cdef inline int put_uuid(self, Buffer* b, Carried carried) except -1:
+        put(b, b', "uuid": "', 11)
+        put(b, fq_ascii(carried.id), fq_length(carried.id))
+        return put(b, b'"', 1)
+
+    cdef int put_shown(self, PlainTask plain, value) except -1:
+        if value is None:
+            return put(&self.json, b'"None"', 6)
+        if value is True:
+            return put(&self.json, b'"True"', 6)
+        if value is False:
+            return put(&self.json, b'"False"', 7)
+        return self.put_quoted(plain.show(value))
 
     # ------------------------------------------------------------------ results
 

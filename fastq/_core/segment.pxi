@@ -119,6 +119,31 @@ cdef class Segment:
         """(offset, bytes) of the board in the file."""
         return <char*>self.board() - self.base, FQ_BOARD_BYTES
 
+    @property
+    def events(self):
+        """Whether what happens to tasks is told to monitors. The engine's to set."""
+        return load32(&self.header.events) != 0
+
+    @events.setter
+    def events(self, bint told):
+        store32(&self.header.events, told)
+
+    @property
+    def clock(self):
+        """Lamport's clock of this worker."""
+        return load64(&self.header.clock)
+
+    def tick(self):
+        """Something happens here: move the clock, and return its time."""
+        return add64(&self.header.clock, 1)
+
+    def adjust(self, uint64_t other):
+        """Something from elsewhere was heard, which happened at `other`: whatever happens here is later from now on."""
+        cdef uint64_t mine = load64(&self.header.clock)
+        while not cas64(&self.header.clock, mine, max(mine, other) + 1):
+            mine = load64(&self.header.clock)
+        return max(mine, other) + 1
+
     def clear_slot(self, uint32_t index):
         """Make a slot free for a new child. The engine's; nobody may be using it."""
         memset(self.slot(index), 0, sizeof(fq_slot))

@@ -30,6 +30,7 @@ cdef extern from *:
         __atomic_thread_fence(__ATOMIC_SEQ_CST); return __atomic_load_n(p, __ATOMIC_SEQ_CST); }
     static inline int cas64(uint64_t *p, uint64_t was, uint64_t now) {
         return __atomic_compare_exchange_n(p, &was, now, 0, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE); }
+    static inline uint64_t add64(uint64_t *p, uint64_t v) { return __atomic_add_fetch(p, v, __ATOMIC_ACQ_REL); }
     static inline uint64_t or64(uint64_t *p, uint64_t v) { return __atomic_fetch_or(p, v, __ATOMIC_ACQ_REL); }
     static inline uint64_t and64(uint64_t *p, uint64_t v) { return __atomic_fetch_and(p, v, __ATOMIC_ACQ_REL); }
 
@@ -55,6 +56,7 @@ cdef extern from *:
     void announce32(uint32_t*, uint32_t) noexcept nogil
     uint32_t look32(uint32_t*) noexcept nogil
     bint cas64(uint64_t*, uint64_t, uint64_t) noexcept nogil
+    uint64_t add64(uint64_t*, uint64_t) noexcept nogil
     uint64_t or64(uint64_t*, uint64_t) noexcept nogil
     uint64_t and64(uint64_t*, uint64_t) noexcept nogil
     int futex_wait(uint32_t*, uint32_t, const timespec*) noexcept nogil

@@ -41,7 +41,7 @@ def banner(options: WorkerOptions, program: ProgramInfo, *, platform: str, start
         transport=masked(program.broker_shown),
         results=masked(program.results.shown) or "disabled",
         concurrency=program.concurrency,
-        events="ON" if program.task_events else "OFF",
+        events="ON" if program.events.tasks else "OFF",
         prefetch=_prefetch(program),
         lease_s=lease_s,
     )

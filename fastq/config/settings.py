@@ -239,7 +239,6 @@ class WorkerOptions(msgspec.Struct, frozen=True, kw_only=True):
             "--events",
             group=POOL,
             celery="worker_send_task_events",
-            not_yet="this worker sends no events, so monitors do not see it",
             doc="Send an event at each step of a task, for monitors.",
         ),
     ] = None
@@ -361,7 +360,7 @@ class WorkerOptions(msgspec.Struct, frozen=True, kw_only=True):
     ] = False
     without_heartbeat: Annotated[
         bool,
-        declare("--without-heartbeat", group=FEATURES, not_yet=_NEEDS_GOSSIP, doc="Send no heartbeat events."),
+        declare("--without-heartbeat", group=FEATURES, doc="Send no heartbeat events."),
     ] = False
     heartbeat_interval: Annotated[
         int | None,
@@ -370,7 +369,6 @@ class WorkerOptions(msgspec.Struct, frozen=True, kw_only=True):
             group=FEATURES,
             read=values.whole,
             unit="seconds",
-            not_yet=_NEEDS_GOSSIP,
             doc="Time between heartbeat events.",
         ),
     ] = None

@@ -114,7 +114,7 @@ class Engine:
         self.waiting, self.settler, self.results = parts.waiting, parts.settler, parts.results
         self.children, self.limits = parts.children, parts.limits
         self.endpoint, self.lease, self.janitor = parts.endpoint, parts.lease, parts.janitor
-        self.subscriptions, self.control = parts.subscriptions, parts.control
+        self.subscriptions, self.events, self.control = parts.subscriptions, parts.events, parts.control
         self.broker, self.result_link, self.pulse = parts.broker, parts.result_link, parts.pulse
         self.reload = Reload(
             children=parts.children,
@@ -165,6 +165,7 @@ class Engine:
             self.broker.pump(self.waiting.pump, self.intake.pump, self.settler.pump)
         if self.result_link is not None:
             self.result_link.pump()
+        self.broker.pump(self.events.pump)
         if self.children.needs_relief:
             self.children.relieve()
         if self.reload.needs_pump:
@@ -202,6 +203,7 @@ class Engine:
             self._service.ready("working")
             self.nursery.notify("worker_ready", {})
         self.pulse.start()
+        self.events.came()
         self._up_since_s = clock.monotonic()
         self._lease_until_s = self._up_since_s + LEASE_S
         self.timers.set("beat", BEAT_S, self._beat)
@@ -212,6 +214,7 @@ class Engine:
     def _broker_went(self) -> None:
         self.waiting.lost()
         self.pulse.stop()
+        self.events.went()
         self.timers.cancel("beat")
 
     def _beat(self) -> None:
@@ -379,6 +382,7 @@ class Engine:
 
     def _know_tasks(self) -> None:
         """All children know the program's tasks: take their messages."""
+        self.events.know(self.program.tasks)
         self.admission.know(self.program.tasks)
 
     # ------------------------------------------------------------------ stopping
@@ -409,6 +413,7 @@ class Engine:
     def _close_doors(self) -> None:
         """Take nothing more, and nothing that has been taken any further."""
         self._service.stopping()
+        self.events.leave()
         self.ledger.holding = True
         self.broker.pump(self.intake.quiet)
         for slot in self.children.slots:
@@ -459,6 +464,7 @@ class Engine:
             or self.ledger.waiting
             or self._returning
             or not self.settler.clean
+            or not self.events.clean
             or not self.intake.drained
             or (self.results is not None and not self.results.clean)
         )

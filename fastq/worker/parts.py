@@ -22,6 +22,7 @@ from fastq.worker.cluster.actions import Actions
 from fastq.worker.cluster.commands.state import View
 from fastq.worker.cluster.consumers import Consumers, bare, bindings, queue_keys
 from fastq.worker.cluster.control import Control
+from fastq.worker.cluster.events import Counts, Events
 from fastq.worker.cluster.lease import Janitor, Lease, Welcome
 from fastq.worker.cluster.limits import Limits
 from fastq.worker.cluster.pulse import Pulse
@@ -99,6 +100,8 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
     #: Channels of the broker that are listened to: remote control, events of other workers, broadcasts.
     subscriptions: Subscriptions
     broadcasts: Broadcasts
+    #: What monitors are told.
+    events: Events
     broker: Broker
     pulse: Pulse
     actions: Actions
@@ -149,6 +152,21 @@ def assemble(program: ProgramInfo, *, worker: str, segment: SharedSegment, loop:
     lease = Lease(me, keys=keys, bindings=bindings(program.queues))
     settler = Settler(ledger, stamp_key=keys.flush(worker), timers=loop.timers)
     subscriptions = Subscriptions()
+    events = Events(
+        ledger,
+        segment=segment.core,
+        node=program.node,
+        info=program.events,
+        tasks=program.tasks,
+        channel=lambda key: keys.channel(program.events.exchange, key, db=endpoint.addresses[0].db),
+        counts=lambda: Counts(
+            active=sum(ledger.running(slot) is not None for slot in children.slots),
+            processed=max(0, ledger.started - admission.judged),
+        ),
+        settler=settler,
+        timers=loop.timers,
+    )
+    admission.received = events.received
     results, result_link = make_results(ledger, program, endpoint, loop=loop)
     broker = make_broker(
         endpoint,
@@ -216,6 +234,7 @@ def assemble(program: ProgramInfo, *, worker: str, segment: SharedSegment, loop:
         janitor=make_janitor(endpoint, keys, program),
         control=control,
         subscriptions=subscriptions,
+        events=events,
         broadcasts=broadcasts,
         broker=broker,
         actions=actions,

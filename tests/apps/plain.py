@@ -356,5 +356,20 @@ def expiring() -> str:
     return "in time"
 
 
+@table.task("t.progress", bind=True)
+def progress(self: Any) -> str:
+    """Send an event of its own."""
+    self.send_event("task-progress", percent=50)
+    return "sent"
+
+
+@table.task("t.silent", send_events=False)
+def silent(value: Any = "silence") -> Any:
+    """Is not told of."""
+    if value == "boom":
+        raise CustomError("silently", 1)
+    return value
+
+
 add_deaths(table)
 app = table.build_from_environment()

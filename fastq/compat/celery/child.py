@@ -14,6 +14,7 @@ from celery.concurrency import prefork
 from celery.exceptions import SoftTimeLimitExceeded
 
 from fastq import clock
+from fastq.compat.celery.events import Eventer
 from fastq.compat.celery.execute import Executor
 from fastq.compat.celery.notify import consumer_stand_in
 from fastq.compat.celery.receive import Receiver
@@ -34,7 +35,9 @@ class Child:
         self.rings: list[ResultRing] = []
         #: True while a soft time limit may interrupt what runs.
         self.interruptible = False
-        receiver = Receiver(app, hostname=self.hostname, sender=consumer_stand_in(worker))
+        self.eventer = Eventer(hostname=self.hostname, port=port)
+        sender = consumer_stand_in(worker, event_dispatcher=self.eventer)
+        receiver = Receiver(app, hostname=self.hostname, sender=sender, eventer=self.eventer)
         self.executor = Executor(app, receiver=receiver, soft_time_limit_s=worker.soft_time_limit)
         self.judge_ = Judge(app, receiver=receiver)
 
@@ -86,6 +89,7 @@ class Child:
             names=self.names,
             rings=self.rings,
             failure=failure,
+            eventer=self.eventer,
             max_tasks=self.max_tasks,
         )
         runner = self._runner = way.runner(self.port, idle_s=idle_s)

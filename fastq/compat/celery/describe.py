@@ -13,7 +13,7 @@ from fastq.compat.celery.settle import Settled
 from fastq.compat.celery.statedb import read
 from fastq.compat.celery.worker import warnings_about
 from fastq.errors import SettingError
-from fastq.program import ControlInfo, ProgramInfo, QueueInfo, ResultInfo, TaskInfo
+from fastq.program import ControlInfo, EventsInfo, ProgramInfo, QueueInfo, ResultInfo, TaskInfo
 
 
 def describe(app: Any, worker: Any, *, settled: Settled, numbered: Sequence[str] = ()) -> ProgramInfo:
@@ -31,7 +31,7 @@ def describe(app: Any, worker: Any, *, settled: Settled, numbered: Sequence[str]
         results=results(app),
         control=control(app),
         warnings=warnings_about(app, worker),
-        task_events=bool(worker.task_events),
+        events=events(app, worker),
         concurrency=int(worker.concurrency),
         heartbeat_signal_s=_heartbeat_signal(worker),
         identity=settled.identity,
@@ -274,6 +274,23 @@ def _logging(worker: Any, app: Any) -> dict[str, Any]:
         "enable_utc": bool(conf.enable_utc),
         "timezone": str(app.timezone),
     }
+
+
+def events(app: Any, worker: Any) -> EventsInfo:
+    """What monitors are told. Options that are no settings are kept by Celery's worker as they were given."""
+    from celery.worker.state import SOFTWARE_INFO
+
+    conf, options = app.conf, worker.options
+    return EventsInfo(
+        tasks=bool(worker.task_events),
+        heartbeat_s=None if options.get("without_heartbeat") else float(options.get("heartbeat_interval") or 2.0),
+        gossip=not options.get("without_gossip"),
+        mingle=not options.get("without_mingle"),
+        exchange=str(conf.event_exchange),
+        serializer=str(conf.event_serializer),
+        timezone=str(conf.timezone or "UTC"),
+        software=dict(SOFTWARE_INFO),
+    )
 
 
 def plain(value: Any) -> Any:

@@ -18,6 +18,7 @@ from celery.utils.log import get_logger
 from celery.worker.request import Request
 
 from fastq import _core
+from fastq.compat.celery.events import send_received
 from fastq.compat.celery.receive import Received, Receiver, Refused
 from fastq.compat.celery.request_class import is_revoked, tell_accepted, tell_soft_limit
 from fastq.program import Door
@@ -66,14 +67,15 @@ class Executor:
         handler that is ending this process: the frame stays unfinished, and the engine takes care of the task.
         """
         raw, late = port.payload(), bool(port.flags & _core.LATE)
+        untold = bool(port.flags & _core.UNTOLD)
         try:
-            decision = self._carry_out(port, raw, late=late)
+            decision = self._carry_out(port, raw, late=late, untold=untold)
         except Leave as leave:
             settle(port, leave.decision, raw=raw, late=late)
             raise
         settle(port, decision, raw=raw, late=late)
 
-    def _carry_out(self, port: Door, raw: bytes, *, late: bool) -> str | None:
+    def _carry_out(self, port: Door, raw: bytes, *, late: bool, untold: bool) -> str | None:
         port.note_end(_core.DISCARDED)
         try:
             received = self.receiver.receive(raw)
@@ -82,6 +84,8 @@ class Executor:
         with logged():
             if not self._is_over(received):
                 port.note_end(_core.FAILED)
+                if untold:
+                    send_received(received.request)
                 self.trace(received, port=port, late=late)
         return received.message.decision
 
@@ -153,10 +157,16 @@ def conclude(received: Received, *, retval: Any, info: Any, runtime: Any, text: 
         # Celery's main process ends over this one. The failure is stored and told already.
         _acknowledge_failure(received)
         return
-    if info and isinstance(retval.exception, ExceptionWithTraceback):
-        retval.exception = retval.exception.exc  # as on the other side of Celery's pipe
+    if info:
+        unwrap(retval)
     # Celery's worker puts a class of its own on top of the application's, so that its `on_success` is never called.
     Request.on_success(received.request, (1, retval, runtime) if info else (0, text, runtime))
+
+
+def unwrap(einfo: Any) -> None:
+    """What remains of an ExceptionInfo's exception after its way through the pipe of Celery's pool: the bare one."""
+    if isinstance(einfo.exception, ExceptionWithTraceback):
+        einfo.exception = einfo.exception.exc
 
 
 def fail(received: Received, error: MemoryError) -> None:

@@ -17,7 +17,9 @@ from billiard.einfo import ExceptionInfo
 from celery import signals, states
 from celery.app import trace as celery_trace
 from celery.exceptions import Ignore, Reject, Retry, TimeLimitExceeded
+from celery.utils.serialization import get_pickled_exception
 from kombu.exceptions import EncodeError
+from kombu.utils.encoding import safe_repr
 
 from fastq import _core, clock
 from fastq.compat.celery.execute import (
@@ -30,6 +32,7 @@ from fastq.compat.celery.execute import (
     left_info,
     logged,
     settle,
+    unwrap,
 )
 from fastq.compat.celery.receive import Received, Receiver
 from fastq.program import Door
@@ -70,7 +73,7 @@ class Failure:
             except Exception:
                 # The store refuses the failure as well: what the tracer lets out, Celery's main process deals with.
                 ended = _Ended(einfo=ExceptionInfo())
-            return self._settle(plain.task, ended, raw=raw, late=late)
+            return self._settle(plain.task, request.id, ended, raw=raw, late=late)
         finally:
             self.open_rings(False)
 
@@ -139,7 +142,7 @@ class Failure:
 
     # ------------------------------------------------------------------------ as in Celery's main process
 
-    def _settle(self, task: Any, ended: _Ended, *, raw: bytes, late: bool) -> Callable[[], None] | None:
+    def _settle(self, task: Any, task_id: str, ended: _Ended, *, raw: bytes, late: bool) -> Callable[[], None] | None:
         if ended.leaving is not None and terminate_handler_fired():
             raise ended.leaving
         self.port.note_end(end_of(ended.info) if ended.info is not None else _core.FAILED)
@@ -148,6 +151,8 @@ class Failure:
             if ended.info is not None:
                 return functools.partial(self._settle_later, ended, raw=raw, late=late)
             decision = self._celerys_decision(ended, raw=raw, late=late)
+        elif self.receiver.eventer.enabled and task.send_events:
+            self._send_events(task_id, ended, decision=decision)
         settle(self.port, decision, raw=raw, late=late)
         if ended.leaving is not None:
             raise Leave(code_of(ended.leaving), decision)
@@ -171,6 +176,19 @@ class Failure:
         if ended.state == states.FAILURE:
             return "ack" if acks_failure(task) or not task.acks_late else "reject"
         return None
+
+    def _send_events(self, task_id: str, ended: _Ended, *, decision: str) -> None:
+        """What Celery's Request tells monitors of the usual ends."""
+        send, einfo = self.receiver.eventer.send, ended.einfo
+        if decision == "reject":
+            send("task-rejected", uuid=task_id, requeue=False)
+        if ended.state == states.RETRY:
+            unwrap(einfo)
+            send("task-retried", uuid=task_id, exception=safe_repr(einfo.exception.exc), traceback=einfo.traceback)
+        elif ended.state == states.FAILURE:
+            unwrap(einfo)
+            exception = safe_repr(get_pickled_exception(einfo.exception))
+            send("task-failed", uuid=task_id, exception=exception, traceback=einfo.traceback)
 
     def _celerys_decision(self, ended: _Ended, *, raw: bytes, late: bool) -> str | None:
         received = self.receiver.receive(raw)

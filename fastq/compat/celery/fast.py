@@ -30,6 +30,7 @@ from kombu.utils.json import loads
 
 from fastq import _core
 from fastq.compat.celery.context import CalledContext, PlainContext, reprs_of
+from fastq.compat.celery.events import Eventer, shower
 from fastq.compat.celery.failure import Failure
 from fastq.compat.celery.results import GUARD, ResultRing, compression_of
 
@@ -45,10 +46,11 @@ class FastWay:
         names: list[str],
         rings: list[ResultRing],
         failure: Failure,
+        eventer: Eventer,
         max_tasks: int | None,
     ) -> None:
         self.app, self.hostname, self.names, self.max_tasks = app, hostname, names, max_tasks
-        self.failure = failure
+        self.failure, self.eventer = failure, eventer
         self._rings = {id(ring.backend): ring for ring in rings}
         self._main_ring = self._rings.get(id(app.backend))
         self._encoder = quick_encoder()
@@ -61,6 +63,7 @@ class FastWay:
         """
         ring = self._main_ring
         backend = ring.backend if ring else None
+        pen: Any = self.eventer.pen
         return _core.Runner(
             port,
             tasks=len(self.names),
@@ -84,6 +87,7 @@ class FastWay:
             task_decides=VERSION < (5, 7),
             max_tasks=self.max_tasks or 0,
             idle_s=idle_s,
+            pen=pen,
         )
 
     # ------------------------------------------------------------------------ tasks
@@ -107,6 +111,7 @@ class FastWay:
             follow=_follower(task, self.app),
             cleanup=_cleanup(task, self.app.loader),
             log_success=_success_logger(task),
+            show=shower(task),
             in_ring=in_ring,
             tracked=bool(task.track_started),
         )

@@ -14,7 +14,7 @@ class Consumer(Bunch):
     """What receivers get where Celery sends its consumer: the same names, without a connection."""
 
 
-def consumer_stand_in(worker: Any) -> Consumer:
+def consumer_stand_in(worker: Any, *, event_dispatcher: Any = None) -> Consumer:
     """The stand-in for `worker`."""
     return Consumer(
         app=worker.app,
@@ -22,7 +22,7 @@ def consumer_stand_in(worker: Any) -> Consumer:
         controller=worker,
         pool=None,
         connection=None,
-        event_dispatcher=None,
+        event_dispatcher=event_dispatcher,
         task_consumer=None,
         timer=None,
         initial_prefetch_count=0,

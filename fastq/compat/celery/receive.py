@@ -23,6 +23,7 @@ from kombu.exceptions import ContentDisallowed, DecodeError
 from kombu.serialization import prepare_accept_content
 from kombu.utils.encoding import safe_repr
 
+from fastq.compat.celery.events import Eventer
 from fastq.compat.celery.message import Delivered
 
 #: The lines come from where Celery's users look for them.
@@ -51,8 +52,8 @@ class Received(msgspec.Struct, frozen=True):
 class Receiver:
     """Turns raw envelopes into requests, for one application in one process."""
 
-    def __init__(self, app: Any, *, hostname: str, sender: Any) -> None:
-        self.app, self.hostname, self.sender = app, hostname, sender
+    def __init__(self, app: Any, *, hostname: str, sender: Any, eventer: Eventer) -> None:
+        self.app, self.hostname, self.sender, self.eventer = app, hostname, sender, eventer
         self._accept = prepare_accept_content(app.conf.accept_content)
         self._request_classes: dict[str, Any] = {}
 
@@ -104,6 +105,7 @@ class Receiver:
                 on_reject=message.reject_log_error,
                 app=self.app,
                 hostname=self.hostname,
+                eventer=self.eventer,
                 task=task,
                 body=body,
                 headers=headers,
@@ -200,6 +202,8 @@ class Receiver:
                 self.app.backend.mark_as_failure(task_id, error, request=self._stand_in(message, name))
         except Exception as failed:
             logger.error("Cannot store the failure of message %r: %r", task_id, failed, exc_info=True)
+        # Whatever `send_events` says: there is no task to say it.
+        self.eventer.send("task-failed", uuid=task_id, exception=f"NotRegistered({name!r})")
         signals.task_unknown.send(sender=self.sender, message=message, exc=error, name=name, id=task_id)
         return Refused(message.decision)
 

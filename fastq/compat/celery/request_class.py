@@ -23,9 +23,11 @@ def overrides(request: Any, name: str) -> bool:
 
 
 def tell_accepted(request: Any) -> None:
-    """Call an `on_accepted` of the application's own: this process has started the task."""
+    """This process has started the task: an `on_accepted` of the application's own is called, or monitors are told."""
     if overrides(request, "on_accepted"):
         request.on_accepted(os.getpid(), clock.monotonic_ns() / 1e9)
+    else:
+        request.send_event("task-started")
 
 
 def tell_soft_limit(request: Any, limit_s: float | None) -> None:

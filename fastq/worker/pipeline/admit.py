@@ -60,6 +60,10 @@ class Admission:
         self._side_count = 0
         self._undecodable_key = undecodable_key
         self._log_received = log_received
+        #: Messages that ended without their task.
+        self.judged = 0
+        #: Called with each message that is going to be run, now or later, and the number of its task.
+        self.received: Callable[[bytes, int | None], None] = lambda _raw, _task: None
 
     def know(self, tasks: Sequence[TaskInfo]) -> None:
         """The program's tasks from now on; numbers stay."""
@@ -117,7 +121,13 @@ class Admission:
             self.judge(entry, raw, Verdict(kind="expired", task=number))
         elif (why := self.revoking(header)) is not None:
             self.judge(entry, raw, Verdict(kind="revoked", reason=why, task=number))
-        elif header.eta is not None and header.eta > clock.now() and not due:
+        else:
+            if not due and header.protocol == 2:
+                self.received(raw, number)
+            self._go_on(entry, raw, header, number, due=due)
+
+    def _go_on(self, entry: int, raw: bytes, header: Header, number: int | None, *, due: bool) -> None:
+        if header.eta is not None and header.eta > clock.now() and not due:
             self._park(entry, raw, header.eta)
         elif (at := self.buckets.turn(entry, task=number, now=clock.now())) is not None:
             self._park(entry, raw, at)
@@ -139,6 +149,9 @@ class Admission:
         late = task is not None and task.acks_late
         soft_s, hard_s = limits(header, task)
         payload, flags = self._payload(raw)
+        if header.protocol == 1:
+            # What monitors are told of it is in its body, which the child decodes.
+            flags |= _core.UNTOLD
         self._ledger.place(
             entry,
             payload,
@@ -152,6 +165,7 @@ class Admission:
     def judge(self, entry: int, raw: bytes, verdict: Verdict) -> None:
         """Have a child tell result store and application how the engine had to end this message."""
         self.buckets.forget(entry)
+        self.judged += 1
         said = msgspec.msgpack.encode(verdict)
         payload, flags = self._payload(_LENGTH.pack(len(said)) + said + raw)
         if self._ledger.where(entry) is not None:
