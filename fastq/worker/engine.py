@@ -13,7 +13,7 @@ from fastq.program import ProgramInfo, Verdict
 from fastq.transport.redis.giveback import Place, give_back
 from fastq.worker.cluster.lease import BEAT_S, LEASE_S, LOOK_S, SWEEP_S, Welcome
 from fastq.worker.lifecycle import STOPPING, Event, State, after
-from fastq.worker.parts import Hooks, Loop, Parts, assemble
+from fastq.worker.parts import Hooks, Loop, Parts, assemble, rate_limits
 from fastq.worker.pipeline.deal import HORIZON_S
 from fastq.worker.poll import Errands, Poller, Timers
 from fastq.worker.processes.children import Child
@@ -383,7 +383,10 @@ class Engine:
     def _know_tasks(self) -> None:
         """All children know the program's tasks: take their messages."""
         self.events.know(self.program.tasks)
+        released = self.admission.buckets.adopt(rate_limits(self.program))
         self.admission.know(self.program.tasks)
+        self.ledger.hasten(released, clock.now())
+        self.broadcasts.hasten(released)
 
     # ------------------------------------------------------------------ stopping
 

@@ -143,6 +143,19 @@ def test_other_limits(site: Site) -> None:
         site.run("hold", "too-long")
 
 
+def test_other_rates(site: Site) -> None:
+    site.code(1, options={"rate_limit": "1/h"})
+    site.start("--statedb", str(site.lab.folder / "state"))
+    first, second = site.send("version"), site.send("version")
+    assert first.get(timeout=20) == 1
+    site.code(2, options={"rate_limit": "1/h"})
+    site.reload()
+    assert not second.ready()
+    site.code(3)
+    site.reload()
+    assert second.get(timeout=20) == 3
+
+
 def test_a_setting_of_the_engine_starts_the_worker_again(site: Site) -> None:
     site.code(1)
     site.start()

@@ -66,6 +66,15 @@ class Buckets:
         """Whether this message waits for its turn."""
         return entry in self._waiting
 
+    def adopt(self, intervals_s: Mapping[int, float]) -> set[int]:
+        """The limits of all tasks from now on. Returns the entries that wait for their turn by one that has changed."""
+        changed = {
+            task
+            for task in {*self._intervals_s, *intervals_s}
+            if intervals_s.get(task, 0.0) != self._intervals_s.get(task, 0.0)
+        }
+        return {entry for task in changed for entry in self.limit(task, intervals_s.get(task, 0.0))}
+
     def turn(self, entry: int, *, task: int | None, now: float) -> float | None:
         """When this message may start, None for now. One that comes back from waiting has had its turn."""
         if entry in self._waiting:
