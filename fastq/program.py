@@ -192,10 +192,9 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     revoked     somebody revoked it before it was started
     cancelled   it was killed because the worker was stopped and not to wait
     terminated  somebody revoked it while it ran, and had it ended by `signal_number`
-    flagged     somebody revoked `ids`, which nobody runs here: no message, only the result store is told
     """
 
-    kind: Literal["lost", "timeout", "unknown", "invalid", "expired", "revoked", "cancelled", "terminated", "flagged"]
+    kind: Literal["lost", "timeout", "unknown", "invalid", "expired", "revoked", "cancelled", "terminated"]
     reason: str = ""
     #: The hard time limit, for "timeout".
     limit_s: float = 0.0
@@ -204,8 +203,6 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     pid: int = 0
     #: For "terminated".
     signal_number: int = 0
-    #: For "flagged".
-    ids: list[str] = []
     #: Index in `ProgramInfo.tasks`, None for a name that nobody registered.
     task: int | None = None
 
@@ -217,9 +214,10 @@ class Question(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     decode      open the body of an envelope (`data`) that is not JSON; the value is the body as JSON
     encode      write `data`, which is JSON, as a body with the application's serializer; the value is
                 {"body", "content-type", "content-encoding"}, the body in base64
+    flag        store REVOKED for those of these tasks that nobody has started (`data`: their ids, a JSON array)
     """
 
-    kind: Literal["command", "decode", "encode"]
+    kind: Literal["command", "decode", "encode", "flag"]
     name: str = ""
     arguments: bytes = b"{}"
     data: bytes = b""

@@ -190,6 +190,7 @@ def assemble(program: ProgramInfo, *, worker: str, segment: SharedSegment, loop:
         subscriptions=subscriptions,
         heard=broadcasts.heard,
     )
+    desk = Desk(poller=loop.poller, timers=loop.timers, fork=hooks.aside)
     actions = Actions(
         program,
         children=children,
@@ -198,7 +199,7 @@ def assemble(program: ProgramInfo, *, worker: str, segment: SharedSegment, loop:
             ledger,
             children=children,
             admission=admission,
-            stores=program.results.kind != "disabled",
+            desk=desk if program.results.kind != "disabled" else None,
             changed=lambda: remember(program, admission.revoked, loop=loop, hooks=hooks),
         ),
         consumers=consumers,
@@ -212,7 +213,7 @@ def assemble(program: ProgramInfo, *, worker: str, segment: SharedSegment, loop:
         endpoint=endpoint,
         keys=keys,
         subscriptions=subscriptions,
-        desk=Desk(poller=loop.poller, timers=loop.timers, fork=hooks.aside),
+        desk=desk,
         errands=loop.errands,
     )
     return Parts(

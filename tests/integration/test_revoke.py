@@ -84,11 +84,11 @@ def test_a_task_with_an_eta(lab: Lab) -> None:
 def test_a_running_task_is_ended(lab: Lab, name: str) -> None:
     sent = lab.send(name, f"r-{name}", 60)
     eventually(lambda: lab.ledger.count("start", f"r-{name}") == 1)
-    before = lab.workers[0].children
+    victim = lab.ledger.pid_of("start", f"r-{name}")
     assert ask(lab, "terminate", sent.id, signal="SIGKILL") == {"ok": f"terminate: {sent.id}"}
     terminated(lab, sent.id)
     assert lab.run("add", 2, 2) == 4
-    eventually(lambda: len(lab.workers[0].children) == 1 and lab.workers[0].children != before)
+    eventually(lambda: victim not in lab.workers[0].children)
     eventually(lab.idle)
 
 

@@ -10,8 +10,10 @@ from __future__ import annotations
 import base64
 import json
 import logging
+from collections.abc import Sequence
 from typing import Any
 
+from celery import states
 from celery.utils.collections import AttributeDict
 from celery.worker import control
 from kombu.serialization import dumps, prepare_accept_content
@@ -22,6 +24,10 @@ from fastq.program import ControlInfo, Question, Reply
 
 #: The lines come from where Celery's users look for them.
 logger = logging.getLogger("kombu.pidbox")
+control_logger = logging.getLogger("celery.worker.control")
+
+#: A task in another state was started, or has ended: its state is left to whoever set it.
+_NOT_STARTED = frozenset({states.PENDING, states.RECEIVED, states.RETRY, states.REJECTED})
 
 #: What a command may use of Celery's consumer, its controller and its pool although they are not there.
 _WHY = (
@@ -81,6 +87,9 @@ class Desk:
             return _json(self._decode(question.data))
         if question.kind == "encode":
             return _json(self._encode(question.data))
+        if question.kind == "flag":
+            flag(self.app, json.loads(question.data))
+            return b"null"
         handler = control.Panel.data[question.name]
         self._know(question.facts)
         arguments = kombu_json.loads(question.arguments)
@@ -115,6 +124,16 @@ class Desk:
         kind, encoding, body = dumps(json.loads(data), self.app.control.mailbox.serializer)
         body = body.encode() if isinstance(body, str) else body
         return {"body": base64.b64encode(body).decode(), "content-type": kind, "content-encoding": encoding}
+
+
+def flag(app: Any, ids: Sequence[str]) -> None:
+    """Store REVOKED for what nobody has started: what Celery's `revoke` command does in each worker that hears it."""
+    for task_id in ids:
+        try:
+            if app.backend.get_state(task_id) in _NOT_STARTED:
+                app.backend.mark_as_revoked(task_id, reason="revoked", store_result=True)
+        except Exception as error:
+            control_logger.warning("Failed to mark task %s as revoked in backend: %s", task_id, error)
 
 
 def _json(value: Any) -> bytes:

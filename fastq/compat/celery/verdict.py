@@ -6,11 +6,9 @@ through Celery's own Request.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import msgspec
-from celery import states
 from celery.utils.log import get_logger
 
 from fastq import _core
@@ -19,10 +17,6 @@ from fastq.compat.celery.receive import Received, Receiver, Refused
 from fastq.program import Door, Verdict
 
 logger = get_logger("celery.worker.request")
-control_logger = get_logger("celery.worker.control")
-
-#: A task in another state was started, or has ended: its state is left to whoever set it.
-_NOT_STARTED = frozenset({states.PENDING, states.RECEIVED, states.RETRY, states.REJECTED})
 
 _decode = msgspec.msgpack.Decoder(Verdict).decode
 
@@ -49,11 +43,6 @@ class Judge:
         """Tell everybody who has to know, and end the frame."""
         verdict, raw = split(port.payload())
         late = bool(port.flags & _core.LATE)
-        if verdict.kind == "flagged":
-            with logged():
-                flag(self.app, verdict.ids)
-            port.finish()
-            return
         try:
             received = self.receiver.receive(raw)
         except Refused as refused:
@@ -96,16 +85,6 @@ class Judge:
         expired = verdict.kind == "expired"
         logger.info("Discarding revoked task: %s[%s]%s", request.name, request.id, verdict.reason)
         request._announce_revoked(verdict.kind, False, None, expired)
-
-
-def flag(app: Any, ids: Sequence[str]) -> None:
-    """Store REVOKED for what has not been started anywhere: what Celery's `revoke` command does in each worker."""
-    for task_id in ids:
-        try:
-            if app.backend.get_state(task_id) in _NOT_STARTED:
-                app.backend.mark_as_revoked(task_id, reason="revoked", store_result=True)
-        except Exception as error:
-            control_logger.warning("Failed to mark task %s as revoked in backend: %s", task_id, error)
 
 
 def _shortest(limit_s: float) -> float | int:

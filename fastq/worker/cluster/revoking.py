@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import signal
 from collections import defaultdict
@@ -9,10 +10,11 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from fastq import _core
-from fastq.program import Verdict
+from fastq.program import Question, Reply, Verdict
 from fastq.wire.envelope import Header
 from fastq.worker.pipeline.admit import Admission
 from fastq.worker.processes.children import Children
+from fastq.worker.processes.desk import Desk
 from fastq.worker.processes.running import Running, header_of, message, running
 from fastq.worker.revoked import Revoked, as_list
 
@@ -23,7 +25,7 @@ FEW = 16
 
 
 class Revoking:
-    """The set of what is revoked, applied to what this worker holds."""
+    """The set of what is revoked, applied to what this worker holds. `desk` knows the result store, if there is one."""
 
     def __init__(
         self,
@@ -31,12 +33,12 @@ class Revoking:
         *,
         children: Children,
         admission: Admission,
-        stores: bool,
+        desk: Desk | None,
         changed: Callable[[], None],
     ) -> None:
         self.revoked: Revoked = admission.revoked
         self._ledger, self._children, self._admission = ledger, children, admission
-        self._stores, self._changed = stores, changed
+        self._desk, self._changed = desk, changed
         ledger.revoked = self.revoked.raw
 
     def merge(self, ids: Iterable[str]) -> None:
@@ -109,8 +111,14 @@ class Revoking:
         return [header for _, _, header, _ in found]
 
     def _flag(self, ids: set[str]) -> None:
-        if ids and self._stores:
-            self._admission.judge(self._ledger.adopt(), b"", Verdict(kind="flagged", ids=sorted(ids)))
+        """Have REVOKED stored for those that nobody has started, wherever their messages are."""
+        if ids and self._desk is not None:
+            self._desk.ask(Question(kind="flag", data=json.dumps(sorted(ids)).encode()), _flagged)
+
+
+def _flagged(reply: Reply) -> None:
+    if reply.failed:
+        logger.warning("Revoked tasks may still be PENDING in the result store: %s", reply.value.decode())
 
 
 def carries(stamps: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, set[Any]]:
