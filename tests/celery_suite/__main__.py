@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from tests.celery_suite.choice import NOT_APPLICABLE, QUICK
@@ -22,7 +23,9 @@ def main(argv: list[str]) -> int:
         print(f"Celery's own tests were {'SKIPPED' if arguments.skip_unreachable else 'NOT RUN'}: {error}")
         return 0 if arguments.skip_unreachable else 2
     chosen = ["fastq"] if arguments.quick else arguments.engine or ["fastq", "celery"]
-    engines = [_run(engine, folder, arguments) for engine in chosen]
+    # Both at once: these tests mostly wait.
+    with ThreadPoolExecutor() as pool:
+        engines = list(pool.map(lambda engine: _run(engine, folder, arguments), chosen))
     print(side_by_side(engines, not_applicable={} if arguments.quick else NOT_APPLICABLE))
     return _verdict(engines)
 

@@ -17,6 +17,7 @@ from celery.app import trace as celery_trace
 from celery.exceptions import Ignore, SoftTimeLimitExceeded
 from hypothesis import given
 from hypothesis import strategies as st
+from kombu.exceptions import OperationalError
 
 from tests.child_lab import ChildLab, stored
 from tests.core.ledger_lab import FAST
@@ -138,6 +139,15 @@ def _progress(self: Any) -> int:
     return 2
 
 
+def _unpublishable(self: Any) -> str:
+    def refuse(*args: Any, **kwargs: Any) -> None:
+        raise OperationalError("the broker is away")
+
+    self.request.callbacks = [self.app.tasks["t.silent"].s()]
+    self.app.amqp._retry_publish = refuse
+    return "unheard"
+
+
 def _retry(self: Any) -> None:
     try:
         raise Watched("first")
@@ -157,6 +167,7 @@ TASKS: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
     "t.again": (_again, {"bind": True}),
     "t.retry": (_retry, {"bind": True}),
     "t.progress": (_progress, {"bind": True}),
+    "t.unpublishable": (_unpublishable, {"bind": True}),
 }
 
 
@@ -401,6 +412,13 @@ def test_a_retry(late: bool) -> None:
 def test_no_more_retries() -> None:
     left = assert_same(envelope("t.retry", retries=3))
     assert b'"status": "FAILURE"' in left.commands[0][4]
+
+
+@RULES_OF_57
+@pytest.mark.parametrize("late", [False, True])
+def test_a_link_that_cannot_be_sent_makes_a_failure_of_it(late: bool) -> None:
+    left = assert_same(envelope("t.unpublishable"), late=late)
+    assert b'"exc_type": "OperationalError"' in left.commands[0][4]
 
 
 def test_a_call_that_does_not_fit() -> None:

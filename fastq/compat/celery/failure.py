@@ -14,11 +14,11 @@ from typing import Any
 import msgspec
 from billiard.common import terminate_handler_fired
 from billiard.einfo import ExceptionInfo
-from celery import signals, states
+from celery import VERSION, signals, states
 from celery.app import trace as celery_trace
 from celery.exceptions import Ignore, Reject, Retry, TimeLimitExceeded
 from celery.utils.serialization import get_pickled_exception
-from kombu.exceptions import EncodeError
+from kombu.exceptions import EncodeError, OperationalError
 from kombu.utils.encoding import safe_repr
 
 from fastq import _core, clock
@@ -39,6 +39,9 @@ from fastq.program import Door
 
 #: Where it went wrong: in the task itself, or in what follows a success.
 IN_TASK, AFTERWARDS = 0, 1
+
+#: What makes a failure of a success: a result that cannot be encoded; since 5.7, a link that cannot be sent.
+_REFUSED = (EncodeError, OperationalError) if VERSION >= (5, 7) else (EncodeError,)
 
 
 class _Ended(msgspec.Struct):
@@ -101,7 +104,7 @@ class Failure:
         _give_traceback(error)
         if not isinstance(error, Exception):
             ended.leaving, ended.einfo = error, ExceptionInfo()
-        elif stage == AFTERWARDS and not isinstance(error, EncodeError):
+        elif stage == AFTERWARDS and not isinstance(error, _REFUSED):
             raise error
         elif isinstance(error, Reject):
             ended.info, ended.einfo = celery_trace.TraceInfo(states.REJECTED, error), ExceptionInfo(internal=True)
