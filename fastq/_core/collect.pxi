@@ -4,9 +4,16 @@ cdef class _Collecting(_Intake):
     """The reading end of the result rings, and how the engine sleeps until there is something in them."""
     cdef readonly uint64_t started
     cdef list rare                              # (entry, message) that children want requeued
+    cdef list dead                              # (entry or None, key number, letter) that they want put aside
 
     def __cinit__(self, *_rest):
-        self.rare = []
+        self.rare, self.dead = [], []
+
+    def take_dead(self):
+        """Dead letters since the last call: (entry, key number, letter). The entry is in the caller's hands, to be
+        requeued behind another list; None if there is nothing to acknowledge (see `push`)."""
+        dead, self.dead = self.dead, []
+        return dead
 
     def collect(self):
         """Read what the children have started, finished and sent. Returns requeues, rare: (entry, message)."""
@@ -71,6 +78,8 @@ cdef class _Collecting(_Intake):
             index = hand.entries[frame.number & (IN_FLIGHT - 1)]
             if index != NONE and self.entries[index].settled:
                 index = NONE        # acknowledged early: only the result counts
+            if frame.outcome == DEAD_OUTCOME:
+                return self.add_dead(hand, frame.number, index, data[:n])
             if frame.outcome == REQUEUE_OUTCOME:
                 if index != NONE and self.entries[index].batch != NONE:
                     self.rare.append((index, data[:n]))
@@ -80,6 +89,16 @@ cdef class _Collecting(_Intake):
             self.add_results(hand, frame.number, frame.commands, data, n)
         if index != NONE:
             self.settle_late(hand, frame.number, index)
+        return 0
+
+    cdef int add_dead(self, Hand* hand, uint64_t number, uint32_t index, bytes letter) except -1:
+        cdef fq_frame* frame = self.frame_at(hand, number)
+        if index != NONE and self.entries[index].batch != NONE:
+            self.dead.append((index, frame.claim_key, letter))
+            return 0
+        self.dead.append((None, frame.claim_key, letter))
+        if index != NONE:
+            self.settle_late(hand, number, index)
         return 0
 
     def sleep(self, bint only_hungry):

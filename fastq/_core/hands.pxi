@@ -97,6 +97,36 @@ cdef class _Hands(_Claims):
         if hand.used:
             store64(&hand.slot.soft_target, number + 1)
 
+    def aim_memory_limit(self, uint32_t child, uint64_t number):
+        """The same for the memory limit."""
+        cdef Hand* hand = self.hand(child)
+        if hand.used:
+            store64(&hand.slot.soft_target, number + 1 | FQ_MEMORY)
+
+    def executed(self, uint32_t child):
+        """Tasks that the present child of a slot has executed."""
+        cdef Hand* hand = self.hand(child)
+        return load64(&hand.slot.executed) if hand.used else 0
+
+    def late_running(self):
+        """Where the late acknowledged messages lie that children run now: (key number, claim list number, position).
+        Should this worker die, those are the ones that may have killed it."""
+        cdef list found = []
+        cdef uint32_t i
+        cdef uint64_t done
+        cdef Hand* hand
+        cdef fq_frame* frame
+        for i in range(self.top):
+            hand = &self.hands[i]
+            if not hand.used or load64(&hand.slot.started_ns) == 0:
+                continue
+            done = load64(&hand.slot.done_count)
+            if self.gate_of(hand) > done:
+                frame = self.frame_at(hand, done)
+                if frame.flags & FQ_LATE and frame.kind == FQ_TASK:
+                    found.append((frame.claim_key, frame.claim_n, frame.claim_pos))
+        return found
+
     def unstarted(self):
         """Frames dealt and neither started nor taken back, in all rings."""
         cdef uint32_t i

@@ -29,6 +29,8 @@ cdef extern from *:
 
     /* The gate's top bit: the engine is taking back what has not been started. */
     #define FQ_RECALL 0x8000000000000000ull
+    /* The top bit of `soft_target`: it is the memory limit that is to interrupt the frame. */
+    #define FQ_MEMORY 0x8000000000000000ull
 
     enum { FQ_TASK = 1, FQ_VERDICT = 2, FQ_VOID = 3, FQ_PAD = 4 };
     enum { FQ_LATE = 1, FQ_SIDE = 2, FQ_ODD = 4, FQ_UNTOLD = 8 };
@@ -58,7 +60,7 @@ cdef extern from *:
         uint64_t task_count;               /* frames written, voids counted, pads not */
         uint64_t acked_head;               /* bytes whose settlement the broker has confirmed: free for the engine */
         uint64_t acked_count;              /* frames likewise */
-        uint64_t soft_target;              /* 1 + number of the frame that a soft time limit is to interrupt */
+        uint64_t soft_target;              /* 1 + number of the frame that a limit is to interrupt; FQ_MEMORY */
         uint64_t result_tail;              /* bytes read from the result ring */
         uint32_t command;                  /* 1: leave after the current task */
         /* compare-and-swap by both: frames started, and FQ_RECALL */
@@ -129,7 +131,7 @@ cdef extern from *:
         uint32_t size;
         uint16_t kind, flags;
         uint32_t entry;
-        uint32_t outcome;                  /* ACK, REJECT, REQUEUE */
+        uint32_t outcome;                  /* ACK, REJECT, REQUEUE, DEAD */
         uint64_t number;                   /* of the task frame that it answers */
         uint32_t commands;                 /* RESP commands (or events) in the payload */
         uint32_t payload_len;
@@ -189,7 +191,7 @@ cdef extern from *:
         uint32_t entry, outcome
         uint64_t number
         uint32_t commands, payload_len
-    uint64_t FQ_MAGIC, FQ_RECALL
+    uint64_t FQ_MAGIC, FQ_RECALL, FQ_MEMORY
     uint32_t FQ_VERSION, FQ_PAGE
     int FQ_TASK, FQ_VERDICT, FQ_VOID, FQ_PAD
     int FQ_LATE, FQ_SIDE, FQ_ODD, FQ_UNTOLD
@@ -205,9 +207,12 @@ cdef extern from *:
 ACK = 1
 REJECT = 2
 REQUEUE = 3
+#: To the list of dead letters; the payload is what is put there.
+DEAD = 4
 
 cdef enum:
     REQUEUE_OUTCOME = 3
+    DEAD_OUTCOME = 4
 
 #: Kinds of task frames.
 TASK = FQ_TASK

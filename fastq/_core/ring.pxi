@@ -314,6 +314,10 @@ cdef class ChildPort:
         """Whether the soft time limit that the engine signalled is meant for the task that runs now."""
         return self.slot.started_ns != 0 and load64(&self.slot.soft_target) == self.number + 1
 
+    def memory_limit_hits(self):
+        """The same for the memory limit."""
+        return self.slot.started_ns != 0 and load64(&self.slot.soft_target) == (self.number + 1 | FQ_MEMORY)
+
     def count_executed(self):
         self.slot.executed += 1
 

@@ -169,6 +169,36 @@ cdef class Segment:
             "busy_ns": load64(&slot.busy_ns),
         }
 
+    def suspects(self):
+        """Claim positions of late acknowledged tasks that were started and not finished, as (claim key index, batch
+        number, position): what a dead worker was doing when it died. For whoever restores.
+
+        Raises ValueError if what lies in a ring cannot be frames.
+        """
+        cdef list found = []
+        cdef uint32_t index
+        for index in range(self.header.slots):
+            self.find_suspect(index, found)
+        return found
+
+    cdef int find_suspect(self, uint32_t index, list found) except -1:
+        cdef fq_slot* slot = self.slot(index)
+        cdef uint64_t started = slot.gate & ~FQ_RECALL
+        cdef uint64_t at = slot.task_tail, head = slot.task_head
+        cdef fq_frame* frame
+        if started != slot.done_count + 1:
+            return 0
+        while at < head and head - at <= self.header.task_bytes:
+            frame = <fq_frame*>(self.tasks(slot) + at % self.header.task_bytes)
+            if at % 8 or frame.size < 8 or frame.size % 8:
+                raise ValueError(f"slot {index}: a frame of {frame.size} bytes at {at}")
+            if frame.kind != FQ_PAD:
+                if frame.kind == FQ_TASK and frame.flags & FQ_LATE and frame.number == <uint32_t>slot.done_count:
+                    found.append((frame.claim_key, frame.claim_n, frame.claim_pos))
+                return 0
+            at += frame.size
+        return 0
+
     def started_unconfirmed(self):
         """Claim positions of early acknowledged tasks that were started, and whose settlement may not have
         reached the broker: a list of (claim key index, batch number, position). For whoever restores.

@@ -59,6 +59,13 @@ cdef class _Settling(_Hands):
         self.bury_position(&self.batches[entry.batch], entry.position)
         self.quit_entry(index)
 
+    def push(self, bytes message not None, bytes key not None):
+        """Push something behind a list with the next flush; it acknowledges nothing."""
+        put(&self.acks, b"*3\r\n$5\r\nLPUSH\r\n", 15)
+        put_bulk(&self.acks, <char*>key, len(key))
+        put_bulk(&self.acks, <char*>message, len(message))
+        self.ack_commands += 1
+
     def quit(self, uint32_t index):
         """A held entry whose position on the broker has been dealt with elsewhere (given back to its queue)."""
         self.held_entry(index).finished = True
