@@ -20,6 +20,7 @@
     │   └── ProcessLost            the nursery is gone, or cannot be started
     ├── TaskError                  a task's own
     │   ├── UnknownTask            nobody registered that name
+    │   ├── MemoryLimitExceeded    its process has grown over the limit; a MemoryError, too
     │   └── ChildLost              the process that ran it is gone
     └── Bug                        ours; please report it with the message
         ├── ImpossibleEvent        an event that the state table does not know
@@ -144,6 +145,10 @@ class TaskError(FastqError):
 
 class UnknownTask(TaskError):
     """No task of that name is registered in the application."""
+
+
+class MemoryLimitExceeded(TaskError, MemoryError):
+    """Raised in a task, wherever it is, when its process has more memory of its own than --max-memory-hard."""
 
 
 class ChildLost(TaskError):

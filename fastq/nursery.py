@@ -61,7 +61,6 @@ class Nursery:
         self.asides: dict[int, int] = {}  # pid -> number
         self.segment: Segment | None = None
         self.start: Start | None = None
-        self.max_tasks: int | None = None
 
     # ------------------------------------------------------------------------ beginning
 
@@ -82,7 +81,6 @@ class Nursery:
             return False
         # The kernel forgets it when a process changes its user, which the application's settings can ask for.
         die_with_parent(os.getppid())
-        self.max_tasks = info.max_tasks_per_child
         self.program.before_fork()
         self._keep_memory_shared()
         self.link.send(Ready(program=info))
@@ -124,7 +122,7 @@ class Nursery:
     def _obey(self, messages: Sequence[ToNursery]) -> bool:
         for message in messages:
             if isinstance(message, Fork):
-                self.fork(message.slot)
+                self.fork(message)
             elif isinstance(message, Aside):
                 self.fork_aside(message.number)
             elif isinstance(message, Notify):
@@ -156,9 +154,9 @@ class Nursery:
 
     # ------------------------------------------------------------------------ forking
 
-    def fork(self, slot: int) -> None:
-        """Fork the child of `slot`, or report that it could not be done."""
-        me = os.getpid()
+    def fork(self, wish: Fork) -> None:
+        """Fork the child of a slot, or report that it could not be done."""
+        me, slot = os.getpid(), wish.slot
         self.program.notify("worker_before_create_process", {})
         flush_streams()
         try:
@@ -168,11 +166,11 @@ class Nursery:
             self.link.send(Exited(slot=slot, pid=0, status=NOT_FORKED, maxrss_kib=0))
             return
         if pid == 0:
-            self._be_child(slot, parent=me)
+            self._be_child(wish, parent=me)
         self.children[pid] = slot
         self.link.send(Forked(slot=slot, pid=pid))
 
-    def _be_child(self, slot: int, *, parent: int) -> NoReturn:
+    def _be_child(self, wish: Fork, *, parent: int) -> NoReturn:
         try:
             die_with_parent(parent)
             self._let_go()
@@ -182,10 +180,10 @@ class Nursery:
             child_main.main(
                 self.program,
                 segment=self.segment,
-                slot=slot,
+                slot=wish.slot,
                 eventfd=self.start.eventfd,
                 side_prefix=self.start.segment,
-                max_tasks=self.max_tasks,
+                max_tasks=wish.max_tasks,
             )
         finally:
             os._exit(EXIT_BUG)

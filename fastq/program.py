@@ -136,6 +136,8 @@ class ProgramInfo(msgspec.Struct, frozen=True, kw_only=True):
     broker_facts: dict[str, Any] = {}
 
     concurrency: int = 1
+    #: `worker_concurrency` is "auto".
+    concurrency_auto: bool = False
     #: 0: no limit.
     prefetch_multiplier: int = 4
     disable_prefetch: bool = False
@@ -252,6 +254,7 @@ class Door(Protocol):
     def soft_limit_hits(self) -> bool: ...
     def know_tasks(self, names: list[bytes]) -> None: ...
     def note_end(self, end: int) -> None: ...
+    def memory_limit_hits(self) -> bool: ...
     @property
     def telling(self) -> bool: ...
     @property
@@ -289,7 +292,7 @@ class Program(Protocol):
     def child_init(self, port: Door, *, number: int) -> None:
         """Make this freshly forked process the child `number` (from 1)."""
 
-    def runner(self) -> Worker | None:
+    def runner(self, *, max_tasks: int | None = None) -> Worker | None:
         """The compiled runner of plain tasks, if there is one; asked for after `child_init`."""
 
     def run(self, port: Door) -> None:

@@ -121,9 +121,9 @@ class NurseryLab:
             self._heard = self.link.receive()
         return self._heard.pop(0)
 
-    def fork(self) -> int:
+    def fork(self, *, max_tasks: int | None = None) -> int:
         """Fork the child of slot 0 and wait until it takes tasks; its pid."""
-        self.link.send(Fork(slot=0))
+        self.link.send(Fork(slot=0, max_tasks=max_tasks))
         forked = self.hear()
         assert isinstance(forked, Forked)
         eventually(lambda: self.ring.segment.state(0) == _core.READY, saying=self.errors)

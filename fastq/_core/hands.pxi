@@ -44,6 +44,10 @@ cdef class _Hands(_Claims):
         cdef Hand* hand = self.hand(child)
         return not hand.used and hand.freed == hand.count
 
+    def bench(self, uint32_t child, bint waits):
+        """Deal nothing to a child, for now: it waits until another one has left. Or: it has."""
+        self.hand(child).leaving = waits
+
     def set_depth(self, uint32_t child, uint32_t depth):
         """How many frames a child may hold that it has not started; 0: one, if it is idle."""
         self.hand(child).depth = depth
@@ -183,7 +187,7 @@ cdef class _Hands(_Claims):
         cdef Hand* hand
         for i in range(self.top):
             hand = &self.hands[i]
-            if hand.used and load32(&hand.slot.state) == FQ_READY:
+            if hand.used and not hand.leaving and load32(&hand.slot.state) == FQ_READY:
                 done = load64(&hand.slot.done_count)
                 n += hand.count == done + self.voids(hand, done)
         return n

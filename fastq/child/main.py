@@ -24,7 +24,7 @@ def main(
     try:
         port = ChildPort(segment, slot, eventfd, side_prefix)
         program.child_init(port, number=slot + 1)
-        worker = program.runner() or PlainRunner(port)
+        worker = program.runner(max_tasks=max_tasks) or PlainRunner(port)
         port.ready(os.getpid())
         code = run(program, port, worker, max_tasks=max_tasks)
     except SystemExit as leaving:
@@ -43,6 +43,7 @@ def run(program: Program, port: ChildPort, worker: Worker, *, max_tasks: int | N
         if found == FRAME:
             run_frame(program, port, worker)
         elif found == LEAVE:
+            port.retire()  # whoever takes over need not wait for the end of this process
             return 0
         if max_tasks and worker.executed >= max_tasks:
             # The engine deals what was not started to others.

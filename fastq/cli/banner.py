@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import fastq
 from fastq import log
 from fastq.config.settings import WorkerOptions, not_yet_effective
+from fastq.config.values import AUTO
 from fastq.program import ProgramInfo, QueueInfo, TaskInfo
 
 #: The password of a URL, between the user's name and the host.
@@ -40,7 +41,7 @@ def banner(options: WorkerOptions, program: ProgramInfo, *, platform: str, start
         app=f"{program.app_name} ({program.loader})" if program.loader else program.app_name,
         transport=masked(program.broker_shown),
         results=masked(program.results.shown) or "disabled",
-        concurrency=program.concurrency,
+        concurrency=_concurrency(options, program),
         events="ON" if program.events.tasks else "OFF",
         prefetch=_prefetch(program),
         lease_s=lease_s,
@@ -52,6 +53,17 @@ def banner(options: WorkerOptions, program: ProgramInfo, *, platform: str, start
 def masked(url: str) -> str:
     """The URL, or several with ; between, with ** for each password."""
     return _PASSWORD.sub(r"\g<before>**\g<after>", url)
+
+
+def _concurrency(options: WorkerOptions, program: ProgramInfo) -> str:
+    """The number of children, or what it follows from."""
+    if isinstance(options.autoscale, tuple):
+        most, least = options.autoscale
+        return f"{{min={least}, max={most}}}"
+    if options.autoscale is not None:
+        return "as many as there is work, CPU time and memory for"
+    auto = options.concurrency == AUTO or (options.concurrency is None and program.concurrency_auto)
+    return "what CPUs and memory allow" if auto else str(program.concurrency)
 
 
 def _prefetch(program: ProgramInfo) -> str:

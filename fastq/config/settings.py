@@ -216,8 +216,8 @@ class WorkerOptions(msgspec.Struct, frozen=True, kw_only=True):
             read=values.concurrency,
             unit="children",
             celery="worker_concurrency",
-            doc="Children that run tasks, or `auto`: what CPU affinity and the cgroup's quota allow. "
-            "Default: the number of CPUs.",
+            doc="Children that run tasks, or `auto`: what CPU affinity, the cgroup's quota and memory allow, now and "
+            "later. Default: the number of CPUs.",
         ),
     ] = None
     pool: Annotated[
@@ -302,10 +302,54 @@ class WorkerOptions(msgspec.Struct, frozen=True, kw_only=True):
             read=values.whole,
             unit="KiB",
             celery="worker_max_memory_per_child",
-            not_yet="children are not replaced by memory; --max-tasks-per-child is there",
-            doc="Replace a child whose peak memory is above this, after the task that it runs.",
+            doc="Replace a child whose own memory (what it shares with the others is not counted) is above this, after "
+            "the task that it runs.",
         ),
     ] = None
+    max_memory_hard: Annotated[
+        int | None,
+        declare(
+            "--max-memory-hard",
+            group=POOL,
+            read=values.whole,
+            unit="KiB",
+            doc="Raise MemoryLimitExceeded, a MemoryError, in a task whose child has more memory of its own than this; "
+            "kill the child if that does not help.",
+        ),
+    ] = None
+    max_age_per_child: Annotated[
+        float | None,
+        declare(
+            "--max-age-per-child",
+            group=POOL,
+            read=values.seconds,
+            unit="seconds",
+            doc="Replace a child that is older, after the task that it runs.",
+        ),
+    ] = None
+    max_crashes: Annotated[
+        int,
+        declare(
+            "--max-crashes",
+            group=POOL,
+            read=values.whole,
+            unit="crashes",
+            not_yet="no message is put aside",
+            doc="Put a message aside, for `fastq dlq`, when running it has ended its process so many times, where it "
+            "would be delivered again. 0: never.",
+        ),
+    ] = 3
+    dead_letter: Annotated[
+        tuple[str, ...],
+        declare(
+            "--dead-letter",
+            group=POOL,
+            read=values.dead_letters,
+            not_yet="no message is put aside",
+            doc="Put more messages aside, for `fastq dlq`: of tasks that have used up their `retries`, of `unknown` "
+            "tasks, `undecodable` ones. With commas between.",
+        ),
+    ] = ()
     pool_start_method: Annotated[
         str | None,
         declare(
@@ -373,14 +417,13 @@ class WorkerOptions(msgspec.Struct, frozen=True, kw_only=True):
         ),
     ] = None
     autoscale: Annotated[
-        tuple[int, int] | None,
+        tuple[int, int] | str | None,
         declare(
             "--autoscale",
             group=FEATURES,
             read=values.autoscale,
             unit="children",
-            not_yet="the number of children is that of --concurrency",
-            doc="Most and fewest children, such as 10,3.",
+            doc="Most and fewest children, such as 10,3; or `auto`: as many as there is work, CPU time and memory for.",
         ),
     ] = None
 

@@ -13,6 +13,9 @@ AUTO = "auto"
 #: Pools that mean "processes, forked": all that fastq has.
 POOLS = ("prefork", "processes")
 
+#: Messages that --dead-letter can put aside.
+DEAD_LETTERS = ("retries", "unknown", "undecodable")
+
 #: Celery's others, refused by name.
 OTHER_POOLS = ("eventlet", "gevent", "solo", "threads", "custom")
 
@@ -37,15 +40,22 @@ def concurrency(text: str) -> int | str | None:
     return count or None
 
 
-def autoscale(text: str) -> tuple[int, int]:
-    """`10,3` or `3,10` as (10, 3): most and fewest children. A single number is the most."""
+def autoscale(text: str) -> tuple[int, int] | str:
+    """`10,3` or `3,10` as (10, 3): most and fewest children. A single number is the most. Or `auto`."""
+    if text.strip().lower() == AUTO:
+        return AUTO
     try:
         numbers = sorted(int(part) for part in text.split(","))
     except ValueError:
         numbers = []
-    if not 1 <= len(numbers) <= 2 or numbers[0] < 0:
-        raise OptionError(f"autoscale must be one or two whole numbers such as 10,3, got {text!r}")
+    if not 1 <= len(numbers) <= 2 or numbers[0] < 0 or numbers[-1] < 1:
+        raise OptionError(f"autoscale must be 'auto', or one or two whole numbers such as 10,3, got {text!r}")
     return numbers[-1], numbers[0] if len(numbers) == 2 else 0
+
+
+def dead_letters(text: str) -> tuple[str, ...]:
+    """Reasons to put a message aside: `retries,unknown`."""
+    return tuple(one_of(name, DEAD_LETTERS) for name in comma_list(text))
 
 
 def loglevel(text: str) -> str:

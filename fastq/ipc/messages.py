@@ -32,9 +32,10 @@ class Start(_Message, frozen=True, kw_only=True):
 
 
 class Fork(_Message, frozen=True, kw_only=True):
-    """Fork a child for this slot."""
+    """Fork a child for this slot; after `max_tasks` tasks it leaves."""
 
     slot: int
+    max_tasks: int | None = None
 
 
 class Notify(_Message, frozen=True, kw_only=True):

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Sequence
 
 from fastq import _core, clock
+from fastq.config.settings import WorkerOptions
 from fastq.errors import FastqError, ProcessLost, SurroundingsError
 from fastq.ipc.messages import AsideExited, AsideForked, Exited, Failed, Forked, ToEngine
 from fastq.ipc.segment import SharedSegment
@@ -18,7 +19,9 @@ from fastq.worker.pipeline.deal import HORIZON_S
 from fastq.worker.poll import Errands, Poller, Timers
 from fastq.worker.processes.children import Child
 from fastq.worker.processes.nursery import NurseryProcess
+from fastq.worker.processes.recycle import ChildLimits
 from fastq.worker.processes.reload import Reload, unmovable
+from fastq.worker.processes.scaler import Wish
 from fastq.worker.service import Service
 
 logger = logging.getLogger(__name__)
@@ -52,6 +55,7 @@ class Engine:
         self,
         program: ProgramInfo,
         *,
+        options: WorkerOptions,
         worker: str,
         segment: SharedSegment,
         nursery: NurseryProcess,
@@ -64,7 +68,7 @@ class Engine:
         shutdown_timeout_s: float | None = None,
     ) -> None:
         self.program, self.worker, self.segment, self.nursery = program, worker, segment, nursery
-        self.poller, self.timers, self.errands = poller, timers, errands
+        self.poller, self.timers, self.errands, self.options = poller, timers, errands, options
         self._start_nursery, self._restart = start_nursery, restart
         self._shutdown_timeout_s = shutdown_timeout_s
         self._service = service
@@ -82,6 +86,7 @@ class Engine:
         self._adopt(
             assemble(
                 program,
+                options=options,
                 worker=worker,
                 segment=segment,
                 loop=Loop(poller=poller, timers=timers, errands=errands),
@@ -89,6 +94,7 @@ class Engine:
                     credit=self._credit,
                     round_trip=self._measure_round_trip,
                     fork=self._fork,
+                    nursery_pid=lambda: self.nursery.pid,
                     expecting=lambda: self.reload.under_way,
                     notify=lambda signal, arguments: self.nursery.notify(signal, arguments),
                     aside=lambda number: self.nursery.aside(number),
@@ -113,6 +119,7 @@ class Engine:
         )
         self.waiting, self.settler, self.results = parts.waiting, parts.settler, parts.results
         self.children, self.limits = parts.children, parts.limits
+        self.recycler, self.scaler = parts.recycler, parts.scaler
         self.endpoint, self.lease, self.janitor = parts.endpoint, parts.lease, parts.janitor
         self.subscriptions, self.events, self.control = parts.subscriptions, parts.events, parts.control
         self.broker, self.result_link, self.pulse = parts.broker, parts.result_link, parts.pulse
@@ -132,7 +139,8 @@ class Engine:
         self.broker.dial()
         if self.result_link is not None:
             self.result_link.dial()
-        self.children.keep(self.program.concurrency)
+        self.scaler.start()
+        self.recycler.start()
         while self.state is not State.STOPPED:
             self._wait()
             self.timers.run_due()
@@ -166,6 +174,7 @@ class Engine:
         if self.result_link is not None:
             self.result_link.pump()
         self.broker.pump(self.events.pump)
+        self._care_for_children()
         if self.children.needs_relief:
             self.children.relieve()
         if self.reload.needs_pump:
@@ -174,6 +183,14 @@ class Engine:
             self.timers.sooner("unstick", HORIZON_S, _nothing)
         if self.state in STOPPING:
             self._go_on_stopping()
+
+    def _care_for_children(self) -> None:
+        if self.recycler.limits.any and self.ledger.busy():
+            self.recycler.nudge()
+        if self.scaler.on and self.ledger.pending and self.state is State.RUNNING:
+            self.scaler.nudge()
+        if self.children.unsettled:
+            self.children.balance()
 
     def _log_received(self) -> None:
         received, self.ledger.log_received = self.ledger.log_received, []
@@ -184,7 +201,7 @@ class Engine:
         limit = self.program.eta_task_limit
         if limit is not None and self.ledger.waiting >= limit:
             return 0
-        ready = self.children.ready
+        ready = self.children.ready if self.recycler.approves() else 0
         return self.dealer.credit(ready, turns=len(self.admission.buckets)) if ready else 0
 
     def _measure_round_trip(self, took_s: float) -> None:
@@ -345,8 +362,8 @@ class Engine:
         """Have the application loaded again, its tasks numbered as they are."""
         return self._start_nursery([task.name for task in self.program.tasks])
 
-    def _fork(self, slot: int) -> NurseryProcess:
-        self.nursery.fork(slot)
+    def _fork(self, slot: int, max_tasks: int | None) -> NurseryProcess:
+        self.nursery.fork(slot, max_tasks)
         return self.nursery
 
     def new_program(self, nursery: NurseryProcess, program: ProgramInfo) -> None:
@@ -366,14 +383,13 @@ class Engine:
             logger.warning("Changed, and not to be changed in a running engine: %s.", ", ".join(changed))
             self._restart()
             return False
-        changed_size = program.concurrency != self.program.concurrency
         self.nursery, self.program = nursery, program
         self.control.change(program)
         self.dealer.multiplier = program.prefetch_multiplier
         if self._announced:
             nursery.notify("worker_ready", {})
-        if changed_size:
-            self.children.keep(program.concurrency)
+        self.recycler.change(ChildLimits.of(program, self.options))
+        self.scaler.change(Wish.of(program, self.options))
         return True
 
     def _reloaded(self) -> None:
@@ -399,6 +415,7 @@ class Engine:
         before, self.state = self.state, after(self.state, event)
         if before is State.RUNNING:
             self._close_doors()
+            self.timers.cancel("autoscale")
         if self.state is before:
             return
         if self.state is State.WARM and self._shutdown_timeout_s is not None:

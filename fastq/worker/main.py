@@ -15,7 +15,7 @@ from fastq import clock
 from fastq.config.identity import become
 from fastq.config.nodename import node_name
 from fastq.config.settings import WorkerOptions
-from fastq.errors import FastqError, ProcessLost, SurroundingsError
+from fastq.errors import FastqError, ProcessLost, SettingError, SurroundingsError
 from fastq.ipc.messages import Failed, Ready, Start, ToEngine
 from fastq.ipc.segment import SharedSegment
 from fastq.program import ProgramInfo
@@ -127,6 +127,7 @@ class Worker:
         assert self.nursery is not None
         return Engine(
             program,
+            options=self.options,
             worker=self.name,
             segment=self.segment,
             nursery=self.nursery,
@@ -241,7 +242,7 @@ class Worker:
     def _end(self, engine: Engine) -> int:
         if engine.failure is not None:
             logger.critical("%s", engine.failure)
-            return FAILED
+            return engine.failure.exit_code if isinstance(engine.failure, SettingError) else FAILED
         ledger = engine.ledger
         logger.warning(
             "Stopped: %d finished, %d returned to their queues, %d abandoned.",

@@ -9,6 +9,7 @@ from typing import Literal
 import msgspec
 
 from fastq import _core
+from fastq.config.settings import WorkerOptions
 from fastq.config.sources import number_in_environment
 from fastq.errors import FastqError
 from fastq.ipc.segment import SharedSegment
@@ -39,6 +40,9 @@ from fastq.worker.pipeline.waiting import Waiting
 from fastq.worker.poll import Errands, Poller, Timers
 from fastq.worker.processes.children import Child, Children
 from fastq.worker.processes.desk import Desk
+from fastq.worker.processes.gauges import Gauges
+from fastq.worker.processes.recycle import ChildLimits, Recycler
+from fastq.worker.processes.scaler import Scaler, Wish
 from fastq.worker.processes.timeouts import TimeLimits
 from fastq.worker.revoked import EXPIRES_S, MOST, Revoked
 
@@ -65,7 +69,8 @@ class Hooks(msgspec.Struct, frozen=True, kw_only=True):
 
     credit: Callable[[], int]
     round_trip: Callable[[float], None]
-    fork: Callable[[int], object]
+    fork: Callable[[int, int | None], object]
+    nursery_pid: Callable[[], int]
     #: Whether names of tasks that nobody knows may soon be known.
     expecting: Callable[[], bool]
     #: Has a signal of the application's main process sent.
@@ -93,6 +98,8 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
     settler: Settler
     children: Children
     limits: TimeLimits
+    recycler: Recycler
+    scaler: Scaler
     endpoint: Endpoint
     lease: Lease
     janitor: Janitor
@@ -109,7 +116,9 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
     result_link: ResultLink | None
 
 
-def assemble(program: ProgramInfo, *, worker: str, segment: SharedSegment, loop: Loop, hooks: Hooks) -> Parts:
+def assemble(
+    program: ProgramInfo, *, options: WorkerOptions, worker: str, segment: SharedSegment, loop: Loop, hooks: Hooks
+) -> Parts:
     """Every part, ready to start. Raises SettingError or UrlError for settings that cannot be used."""
     keys = Keys.from_options(program.transport_options)
     endpoint = Endpoint.parse(
@@ -139,9 +148,33 @@ def assemble(program: ProgramInfo, *, worker: str, segment: SharedSegment, loop:
         poller=loop.poller,
         timers=loop.timers,
         fork=hooks.fork,
+        max_tasks=lambda: recycler.max_tasks(),
         collect=hooks.collect,
         lost=hooks.lost_child,
         name=admission.name,
+    )
+    limits = TimeLimits(ledger, children=children, timers=loop.timers, expired=children.kill, name=admission.name)
+    dealer = Dealer(ledger, multiplier=program.prefetch_multiplier, disable_prefetch=program.disable_prefetch)
+    gauges = Gauges()
+    recycler = Recycler(
+        ChildLimits.of(program, options),
+        ledger=ledger,
+        children=children,
+        gauges=gauges,
+        timers=loop.timers,
+        pace=dealer.pace,
+        name=limits.name,
+        failed=hooks.failed,
+    )
+    scaler = Scaler(
+        Wish.of(program, options),
+        ledger=ledger,
+        children=children,
+        gauges=gauges,
+        timers=loop.timers,
+        pace=dealer.pace,
+        backlog=lambda: intake.lengths,
+        nursery_pid=hooks.nursery_pid,
     )
     me = describe_process(
         worker,
@@ -218,7 +251,7 @@ def assemble(program: ProgramInfo, *, worker: str, segment: SharedSegment, loop:
     )
     return Parts(
         ledger=ledger,
-        dealer=Dealer(ledger, multiplier=program.prefetch_multiplier, disable_prefetch=program.disable_prefetch),
+        dealer=dealer,
         intake=intake,
         admission=admission,
         waiting=Waiting(
@@ -229,7 +262,9 @@ def assemble(program: ProgramInfo, *, worker: str, segment: SharedSegment, loop:
         ),
         settler=settler,
         children=children,
-        limits=TimeLimits(ledger, children=children, timers=loop.timers, expired=children.kill, name=admission.name),
+        limits=limits,
+        recycler=recycler,
+        scaler=scaler,
         endpoint=endpoint,
         lease=lease,
         janitor=make_janitor(endpoint, keys, program),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import signal
+import time
 from typing import Any
 
 from tests.apps.build import TaskTable
@@ -36,3 +37,42 @@ def add_deaths(table: TaskTable) -> None:
     table.task("t.die_late", bind=True, acks_late=True)(die)
     table.task("t.die_requeue", bind=True, acks_late=True, reject_on_worker_lost=True)(die)
     table.task("t.die_unacked", bind=True, acks_late=True, acks_on_failure_or_timeout=False)(die)
+
+
+def swell(token: str, mib: int, hold_s: float = 0.0, *, keep: bool = False) -> int:
+    """Take memory, hold it for a while, and leak it or not; the child that did."""
+    block = bytearray(mib << 20)
+    for place in range(0, len(block), 4096):
+        block[place] = 1
+    if keep:
+        LEAKED.append(block)
+    ledger().write("grown", token)
+    clock_end = time.monotonic() + hold_s
+    while time.monotonic() < clock_end:
+        time.sleep(0.01)
+    ledger().write("end", token)
+    return os.getpid()
+
+
+def swell_stubborn(token: str, mib: int) -> str:
+    """Take memory, and more, whatever is said."""
+    ledger().write("ran", token)
+    blocks = []
+    while True:
+        try:
+            blocks.append(b"x" * (mib << 20))
+            time.sleep(0.02)
+        except MemoryError:
+            ledger().write("told", token)
+
+
+#: What tasks leave behind.
+LEAKED: list[bytearray] = []
+
+
+def add_growth(table: TaskTable) -> None:
+    """Register the ways to grow."""
+    table.task("t.swell")(swell)
+    table.task("t.swell_late", acks_late=True)(swell)
+    table.task("t.swell_stubborn")(swell_stubborn)
+    table.task("t.swell_requeue", acks_late=True, reject_on_worker_lost=True)(swell_stubborn)

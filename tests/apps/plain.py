@@ -14,7 +14,7 @@ from celery.app.task import Context
 from celery.exceptions import Ignore, Reject, SoftTimeLimitExceeded
 
 from tests.apps.build import TaskTable
-from tests.apps.dying import add_deaths
+from tests.apps.dying import add_deaths, add_growth
 from tests.apps.ledger import ledger
 
 table = TaskTable()
@@ -372,4 +372,5 @@ def silent(value: Any = "silence") -> Any:
 
 
 add_deaths(table)
+add_growth(table)
 app = table.build_from_environment()

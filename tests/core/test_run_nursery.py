@@ -100,8 +100,8 @@ def test_termination_runs_finally_blocks_and_settles_nothing(nursery: NurseryLab
 
 
 def test_a_child_leaves_after_its_number_of_tasks(nursery: NurseryLab) -> None:
-    nursery.start(max_tasks_per_child=2)
-    nursery.fork()
+    nursery.start()
+    nursery.fork(max_tasks=2)
     for word in ("one", "two", "three"):
         nursery.put(envelope("t.tell", [word]), "t.tell")
     exited = nursery.exited()

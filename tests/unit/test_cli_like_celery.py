@@ -46,7 +46,14 @@ def test_global_variables_are_celerys(name: str) -> None:
 
 
 #: fastq's own. A flag of Celery's is never given another meaning, so each is looked at when it is added.
-OWN = {"--reload", "--shutdown-timeout"}
+OWN = {
+    "--dead-letter",
+    "--max-age-per-child",
+    "--max-crashes",
+    "--max-memory-hard",
+    "--reload",
+    "--shutdown-timeout",
+}
 
 
 def test_options_that_celery_does_not_have_are_told_by_name() -> None:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from fastq.worker.processes.autoscale import Bounds, Observation, Past, cpu_cap, decide, demanded, memory_cap
 from tests.autoscale_lab import MIB, Machine, Simulation, Work, at_once, every, together
+from tests.draw_scaling import TARGET, draw
 
 WAITS = Work(wait_s=1.0, cpu_s=0.005)
 COMPUTES = Work(cpu_s=0.5)
@@ -209,3 +210,7 @@ def test_it_stays_within_bounds_and_at_most_doubles(
         assert limits.least <= decision.target <= limits.most
     assert decision.target <= max(limits.least, children + max(4, children))
     assert not math.isnan(decision.target)
+
+
+def test_the_picture_in_the_docs_is_that_of_this_policy() -> None:
+    assert TARGET.read_text() == draw(), "draw it again: python -m tests.draw_scaling"

@@ -20,6 +20,7 @@ from fastq.compat.celery.notify import consumer_stand_in
 from fastq.compat.celery.receive import Receiver
 from fastq.compat.celery.results import ResultRing, goes_through_ring
 from fastq.compat.celery.verdict import Judge
+from fastq.errors import MemoryLimitExceeded
 from fastq.program import Door, Worker
 
 
@@ -29,7 +30,6 @@ class Child:
     def __init__(self, app: Any, *, worker: Any, number: int, port: Door, names: list[str]) -> None:
         self.app, self.number, self.port, self.names = app, number, port, names
         self.hostname = worker.hostname
-        self.max_tasks: int | None = worker.max_tasks_per_child or None
         port.know_tasks([name.encode() for name in names])
         self._runner: Any = None
         self.rings: list[ResultRing] = []
@@ -60,9 +60,13 @@ class Child:
 
     def _on_soft_limit(self, signum: int, frame: Any) -> None:
         in_plain_task = self._runner is not None and self._runner.interruptible
-        if (self.interruptible or in_plain_task) and self.port.soft_limit_hits():
+        if not (self.interruptible or in_plain_task):
+            return
+        if self.port.soft_limit_hits():
             self.executor.limit_hit = True
             raise SoftTimeLimitExceeded()
+        if self.port.memory_limit_hits():
+            raise MemoryLimitExceeded("this process has more memory of its own than --max-memory-hard allows")
 
     def _ring(self, backend: Any) -> ResultRing | None:
         if not goes_through_ring(backend):
@@ -77,7 +81,7 @@ class Child:
 
     # ------------------------------------------------------------------------ frames
 
-    def runner(self, *, idle_s: float = -1.0) -> Worker:
+    def runner(self, *, max_tasks: int | None = None, idle_s: float = -1.0) -> Worker:
         """The compiled runner of plain tasks."""
         from fastq.compat.celery.failure import Failure
         from fastq.compat.celery.fast import FastWay
@@ -90,7 +94,7 @@ class Child:
             rings=self.rings,
             failure=failure,
             eventer=self.eventer,
-            max_tasks=self.max_tasks,
+            max_tasks=max_tasks,
         )
         runner = self._runner = way.runner(self.port, idle_s=idle_s)
         failure.runner = runner

@@ -34,6 +34,7 @@ def describe(app: Any, worker: Any, *, settled: Settled, numbered: Sequence[str]
         events=events(app, worker),
         concurrency=int(worker.concurrency),
         heartbeat_signal_s=_heartbeat_signal(worker),
+        concurrency_auto=str(app.conf.get("worker_concurrency")).lower() == "auto",
         identity=settled.identity,
         umask=settled.umask,
         pidfile=settled.pidfile,

@@ -69,11 +69,11 @@ class CeleryProgram:
         self._child = Child(self.app, worker=self.worker, number=number, port=port, names=self._names)
         self._child.start()
 
-    def runner(self) -> Worker | None:
+    def runner(self, *, max_tasks: int | None = None) -> Worker | None:
         """The compiled runner, unless FASTQ_FAST=0."""
         if os.environ.get("FASTQ_FAST") == "0":
             return None
-        runner: Worker | None = self._child.runner()
+        runner: Worker | None = self._child.runner(max_tasks=max_tasks)
         return runner
 
     def run(self, port: Door) -> None:

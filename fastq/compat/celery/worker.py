@@ -74,6 +74,8 @@ def _arguments(app: Any, options: WorkerOptions) -> dict[str, Any]:
 
     level = int(options.loglevel) if options.loglevel.isdigit() else mlevel(options.loglevel)
     passed = {name: getattr(options, name) for name in _PASSED}
+    if isinstance(options.autoscale, str):
+        passed["autoscale"] = None  # ours; what the application's own class may know of it is in `describe`
     return passed | {
         "prefetch_multiplier": options.prefetch_multiplier or None,
         "concurrency": options.concurrency or None,
@@ -155,6 +157,8 @@ def _replaced_classes(app: Any) -> list[str]:
         found.append(f"worker_consumer {conf.worker_consumer!r} is ignored: there is no Celery consumer")
     if str(conf.worker_pool) not in ("prefork", "processes"):
         found.append(f"worker_pool {conf.worker_pool!r} is ignored: tasks run in forked children")
+    if str(conf.worker_autoscaler) != "celery.worker.autoscale:Autoscaler":
+        found.append(f"worker_autoscaler {conf.worker_autoscaler!r} is ignored: fastq scales by itself")
     strategies = {str(task.Strategy) for task in app.tasks.values()} - {"celery.worker.strategy:default"}
     return found + [f"the task strategy {name} is ignored" for name in sorted(strategies)]
 

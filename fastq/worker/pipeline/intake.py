@@ -235,6 +235,11 @@ class Intake:
     def _may_claim(self, key: int) -> bool:
         return 0 <= key < self.registered and key not in self._cancelled
 
+    @property
+    def lengths(self) -> Sequence[int]:
+        """How many messages wait behind each key, as the server said last."""
+        return self._lengths
+
     # Connections
 
     def up(self, stream: Stream, *, waiters: Sequence[tuple[int, Stream, int | None]], registered: int) -> None:

@@ -37,6 +37,11 @@ class Child(msgspec.Struct, kw_only=True):
     parent: object = None
     pid: int = 0
     pidfd: int | None = None
+    #: Since when it is there, by the monotonic clock; after how many tasks it leaves by itself.
+    born_s: float = 0.0
+    max_tasks: int | None = None
+    #: It gets no task for now: as many as are wanted are at work.
+    benched: bool = False
     #: It is to leave as soon as another is ready in its place.
     relieved: bool = False
     #: It was told to leave.
@@ -60,7 +65,8 @@ class Children:
         *,
         poller: Poller,
         timers: Timers,
-        fork: Callable[[int], object],
+        fork: Callable[[int, int | None], object],
+        max_tasks: Callable[[], int | None],
         collect: Callable[[], None],
         lost: Callable[[Child, Verdict], None],
         name: Callable[[bytes], str],
@@ -68,8 +74,11 @@ class Children:
         self._segment, self._core, self._ledger = segment, segment.core, ledger
         self._poller, self._timers = poller, timers
         self._fork, self._collect, self._lost, self._name = fork, collect, lost, name
+        self._max_tasks = max_tasks
         self._children: dict[int, Child] = {}
         self._wanted = 0
+        #: Whether somebody is benched, or may have to be.
+        self.unsettled = False
         self._has_parent = True
         #: Whether `relieve` may have something to do.
         self.needs_relief = False
@@ -86,7 +95,16 @@ class Children:
     @property
     def ready(self) -> int:
         """Children that take tasks."""
-        return sum(self._core.state(slot) == _core.READY for slot, c in self._children.items() if not c.buried)
+        at_work = [child.slot for child in self._children.values() if not child.buried and not child.benched]
+        return sum(self._core.state(slot) == _core.READY for slot in at_work)
+
+    def living(self) -> list[Child]:
+        """All that are not known to be dead."""
+        return [child for child in self._children.values() if not child.buried]
+
+    def state(self, slot: int) -> int:
+        """What the child of a slot says of itself."""
+        return self._core.state(slot)
 
     @property
     def in_doubt(self) -> bool:
@@ -104,9 +122,11 @@ class Children:
     # Growing
 
     def keep(self, count: int) -> None:
-        """Have this many children from now on."""
+        """Have this many children from now on. Surplus ones get no new tasks, and leave when they are idle."""
         self._wanted = count
+        self.unsettled = True
         self.fill()
+        self.balance()
 
     @property
     def wanted(self) -> int:
@@ -121,18 +141,9 @@ class Children:
     def shrink(self, count: int) -> None:
         """Have so many fewer from now on. Idle ones leave at once; if there are not enough, others after their task."""
         self._wanted = max(0, self._wanted - count)
-        staying = [child for child in self._children.values() if not self._leaving(child)]
-        staying.sort(key=lambda child: (self._is_busy(child.slot), -child.slot))
+        staying = sorted(self._staying(), key=lambda child: (self._busy(child), -child.slot))
         for child in staying[: max(0, len(staying) - self._wanted)]:
-            self._send_away(child)
-
-    def _is_busy(self, slot: int) -> bool:
-        unstarted, runs, _age_ns = self._ledger.load(slot)
-        return bool(runs or unstarted)
-
-    def _send_away(self, child: Child) -> None:
-        child.dismissed = True
-        self._ledger.dismiss(child.slot)
+            self.send_away(child.slot)
 
     def fill(self) -> None:
         """Fork what is missing. Children that leave are replaced before they are gone."""
@@ -141,17 +152,60 @@ class Children:
         for slot in self._free_slots()[: max(0, self._missing())]:
             self._segment.reserve(slot)
             self._ledger.open_child(slot)
-            self._children[slot] = child = Child(slot=slot)
-            child.parent = self._fork(slot)
+            child = Child(slot=slot, born_s=clock.monotonic(), max_tasks=self._max_tasks())
+            self._children[slot] = child
+            child.parent = self._fork(slot, child.max_tasks)
+        if len(self._children) > self._wanted:
+            self.unsettled = True
+            self.balance()
 
     def _missing(self) -> int:
         """How many to fork now. Those that are relieved get their replacements one after the other."""
-        present = [child for child in self._children.values() if not self._leaving(child)]
+        present = self._staying()
         missing = self._wanted - sum(not child.relieved for child in present)
         return min(missing, self._wanted + AT_A_TIME - len(present))
 
     def _leaving(self, child: Child) -> bool:
         return child.dismissed or child.buried or self._core.state(child.slot) == _core.RETIRING
+
+    # Shrinking
+
+    def balance(self) -> None:
+        """Let no more children work than are wanted: a replacement waits until the one before it is through with its
+        task, and a surplus child leaves when it is idle. To be called while `unsettled`."""
+        finishing = sum(self._leaving(c) and self._ledger.load(c.slot)[1] for c in self.living())
+        # Those that are relieved work until they are told to leave; then come those that are busy, and those that were
+        # at work before.
+        order = sorted(self._staying(), key=lambda c: (not c.relieved, not self._busy(c), c.benched, c.born_s))
+        places = self._wanted - finishing
+        for number, child in enumerate(order):
+            self._bench(child, waits=number >= places)
+        surplus = sum(not child.relieved for child in order) - self._wanted
+        idle = [child for child in reversed(order) if child.benched and not self._busy(child)]
+        for child in idle[: max(0, surplus)]:
+            self.send_away(child.slot)
+        self.unsettled = finishing > 0 or len(order) > self._wanted or any(child.benched for child in order)
+
+    def _busy(self, child: Child) -> bool:
+        return any(self._ledger.load(child.slot)[:2])
+
+    def _staying(self) -> list[Child]:
+        return [child for child in self._children.values() if not self._leaving(child)]
+
+    def _bench(self, child: Child, *, waits: bool) -> None:
+        if child.benched != waits:
+            child.benched = waits
+            self._ledger.bench(child.slot, waits)
+            if waits:
+                self._ledger.recall(child.slot)
+
+    def send_away(self, slot: int) -> None:
+        """Tell a child to leave after the task that it runs; what it has not started goes to others."""
+        child = self._children[slot]
+        if not child.dismissed and not child.buried:
+            child.dismissed = True
+            self.unsettled = True
+            self._ledger.dismiss(slot)
 
     # Replacing
 
@@ -159,7 +213,7 @@ class Children:
         """Have another child in this one's place: it leaves after the task that it runs, once the other is ready."""
         child = self._children.get(slot)
         if child is not None and not self._leaving(child):
-            child.relieved = self.needs_relief = True
+            child.relieved = self.needs_relief = self.unsettled = True
             self.fill()
 
     @property
@@ -175,7 +229,7 @@ class Children:
             return
         surplus = self._fit() + len(waiting) - self._wanted
         for child in sorted(waiting, key=lambda each: self._ledger.load(each.slot)[:2])[: max(0, surplus)]:
-            self._send_away(child)
+            self.send_away(child.slot)
         self.fill()
 
     def _fit(self) -> int:
@@ -288,9 +342,8 @@ class Children:
     def dismiss(self) -> None:
         """Tell all children to leave after what they run."""
         self._wanted = 0
-        for child in self._children.values():
-            if not child.dismissed and not child.buried:
-                self._send_away(child)
+        for slot in self._children:
+            self.send_away(slot)
 
     def kill(self, slot: int, sentence: Verdict) -> None:
         """End a child at once; `sentence` is what becomes of the task that it runs."""
@@ -311,7 +364,7 @@ class Children:
         self.fill()
 
     def interrupt(self, slot: int) -> None:
-        """Send a child the signal of the soft time limit."""
+        """Send a child the signal of a limit: `aim_soft_limit` or `aim_memory_limit` has said which and for what."""
         child = self._children.get(slot)
         if child is not None and child.pidfd is not None:
             posix.send(child.pidfd, signal.SIGUSR1)

@@ -17,6 +17,9 @@ WEIGHT = 0.3
 #: Seconds between two samples of CPU time: the kernel counts it in hundredths.
 CPU_WINDOW_S = 0.1
 
+#: Seconds between close looks at a child that is large and does not grow.
+LOOK_AGAIN_S = 1.0
+
 
 class Gauge(msgspec.Struct, kw_only=True):
     """One child's instruments and their last readings."""
@@ -26,6 +29,9 @@ class Gauge(msgspec.Struct, kw_only=True):
     own_bytes: int = 0
     peak_bytes: int = 0
     wanted_cpu_s: float = 0.0
+    #: A close look costs: not before it is larger than this, or this late.
+    look_above_bytes: int = 0
+    look_at_s: float = 0.0
 
 
 class Gauges:
@@ -61,13 +67,28 @@ class Gauges:
         gauge = self._gauges.get(slot)
         return gauge.peak_bytes if gauge else 0
 
-    def measure(self, slot: int, *, above_bytes: int = 0) -> int:
-        """Measure a child's own memory now. What is certainly not above `above_bytes` is not looked at closely."""
+    def watch(self, slot: int, *, limit_bytes: int) -> int:
+        """A child's own memory, measured as often as it must be not to miss a limit for long."""
         gauge = self._gauges.get(slot)
         if gauge is None:
             return 0
-        if above_bytes and gauge.process.resident() <= above_bytes:
+        resident, now = gauge.process.resident(), clock.monotonic()
+        if resident <= limit_bytes:
+            gauge.own_bytes = min(gauge.own_bytes, resident)
             return gauge.own_bytes
+        if resident <= gauge.look_above_bytes and now <= gauge.look_at_s:
+            return gauge.own_bytes
+        own = self.measure(slot)
+        # It cannot have reached the limit before it has grown by what is missing; pages it shared may become its own.
+        gauge.look_above_bytes = resident + max(0, limit_bytes - own) // 2
+        gauge.look_at_s = now + LOOK_AGAIN_S
+        return own
+
+    def measure(self, slot: int) -> int:
+        """Measure a child's own memory now."""
+        gauge = self._gauges.get(slot)
+        if gauge is None:
+            return 0
         gauge.own_bytes = gauge.process.own()
         gauge.peak_bytes = max(gauge.peak_bytes, gauge.own_bytes)
         return gauge.own_bytes
@@ -97,9 +118,8 @@ class Gauges:
         if took_s < CPU_WINDOW_S:
             return
         self._sampled_s = now
-        shares = [
-            share for slot, g in self._gauges.items() if (share := _share(g, took_s)) is not None and slot in busy
-        ]
+        all_shares = {slot: _share(gauge, took_s) for slot, gauge in self._gauges.items()}
+        shares = [share for slot, share in all_shares.items() if share is not None and slot in busy]
         if shares:
             mean = min(1.0, sum(shares) / len(shares))
             before = mean if self.cpu_share is None else self.cpu_share

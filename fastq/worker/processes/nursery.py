@@ -40,7 +40,7 @@ class NurseryProcess:
         #: It has been asked to end.
         self.stopping = False
         self._ready_to_fork = False
-        self._wanted: list[int] = []
+        self._wanted: list[Fork] = []
         self._wanted_aside: list[int] = []
         self._send(start)
         poller.watch(ours.fileno(), self._ready)
@@ -56,12 +56,13 @@ class NurseryProcess:
     def alive(self) -> bool:
         return self._open
 
-    def fork(self, slot: int) -> None:
-        """Ask for a child in this slot; `Forked` is the answer."""
+    def fork(self, slot: int, max_tasks: int | None = None) -> None:
+        """Ask for a child in this slot, which leaves after `max_tasks` tasks; `Forked` is the answer."""
+        wish = Fork(slot=slot, max_tasks=max_tasks)
         if self._ready_to_fork:
-            self._send(Fork(slot=slot))
+            self._send(wish)
         else:
-            self._wanted.append(slot)
+            self._wanted.append(wish)
 
     def aside(self, number: int) -> None:
         """Ask for a process that runs no tasks; `AsideForked` is the answer, and `take_fd` the line to it."""
@@ -113,8 +114,8 @@ class NurseryProcess:
     def _hear(self, message: ToEngine) -> None:
         if isinstance(message, Ready):
             self._ready_to_fork = True
-            for slot in self._wanted:
-                self.fork(slot)
+            for wish in self._wanted:
+                self._send(wish)
             for number in self._wanted_aside:
                 self.aside(number)
             self._wanted.clear()

@@ -25,6 +25,7 @@ MOVABLE = frozenset(
     {
         "app_name",
         "concurrency",
+        "concurrency_auto",
         "eta_task_limit",
         "max_memory_per_child_kib",
         "max_tasks_per_child",

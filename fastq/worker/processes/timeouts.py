@@ -59,12 +59,13 @@ class TimeLimits:
         if ran_s < limit_s:
             return limit_s - ran_s
         self._interrupted[slot] = number + 1
-        logger.warning("Soft time limit (%gs) exceeded for %s", limit_s, self._name(slot, number))
+        logger.warning("Soft time limit (%gs) exceeded for %s", limit_s, self.name(slot, number))
         self._ledger.aim_soft_limit(slot, number)
         self._children.interrupt(slot)
         return None
 
-    def _name(self, slot: int, number: int) -> str:
+    def name(self, slot: int, number: int) -> str:
+        """What a log calls the message of this frame, which a child runs."""
         flags, payload = self._ledger.running_payload(slot, number)
         return self._name_message(message(flags, payload))
 
