@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from typing import Any
 
 from celery import Task
@@ -64,6 +65,12 @@ def give_up(self: Any) -> None:
 def call(self: Any) -> str:
     """Send another task."""
     return str(self.app.tasks["t.ok"].delay("from another").id)
+
+
+@table.task("t.slow", soft_time_limit=1)
+def slow() -> None:
+    """Be interrupted."""
+    time.sleep(10)
 
 
 @table.task("t.ignore")

@@ -47,11 +47,13 @@ def reference(other_lab: Lab, agent: ModuleType, certificate: Path) -> Iterator[
 
 def go_through_everything(lab: Lab) -> None:
     """One task of each kind, and wait for all of them."""
+    expired = lab.send("ok", "too late", expires=-1)
     sent = {name: lab.send(name) for name in ("ok", "called", "retry", "call", "replace", "ignore", "reject")}
-    failing = [lab.send(name) for name in ("fail", "expected", "give_up")]
+    failing = [lab.send(name) for name in ("fail", "expected", "give_up", "slow")]
     sent["last"] = lab.send("ok", "last")
     child = {name: sent[name].get(timeout=30) for name in ("ok", "called", "retry", "call", "replace", "last")}["call"]
     wait_state(lab, child, "SUCCESS")
+    wait_state(lab, expired.id, "REVOKED")
     for result in failing:
         wait_state(lab, result.id, "FAILURE")
 

@@ -107,13 +107,12 @@ def _worker_class(app: Any) -> Any:
         default_steps: frozenset[Any] = frozenset()
 
         def apply(self, parent: Any, **kwargs: Any) -> Any:
-            self.order: list[Any] = []
-            self.ignored: list[str] = []
-            for step in self.types:
-                if _only_sets_up(step):
-                    step(parent, **kwargs).include(parent)
-                else:
-                    self.ignored.append(str(step))
+            # Kept as Celery keeps them: a step that connects its own methods to signals would be gone at once otherwise.
+            self.order: list[Any] = [step(parent, **kwargs) for step in self.types if _only_sets_up(step)]
+            self.steps = {step.name: step for step in self.order}
+            self.ignored = [str(step) for step in self.types if not _only_sets_up(step)]
+            for step in self.order:
+                step.include(parent)
             return self
 
         def start(self, parent: Any) -> None:

@@ -43,10 +43,11 @@ def named(name: str) -> ModuleType:
 
 def missing(agent: ModuleType) -> list[str]:
     """Which of its packages are not installed."""
-    return [package for package in agent.PACKAGES if not _is_installed(package)]
+    return [package for package in agent.PACKAGES if not is_installed(package)]
 
 
-def _is_installed(package: str) -> bool:
+def is_installed(package: str) -> bool:
+    """Whether a package of the index is there."""
     try:
         importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
