@@ -107,7 +107,7 @@ def _worker_class(app: Any) -> Any:
         default_steps: frozenset[Any] = frozenset()
 
         def apply(self, parent: Any, **kwargs: Any) -> Any:
-            # Kept as Celery keeps them: a step that connects its own methods to signals would be gone at once otherwise.
+            # Kept as Celery keeps them: signals hold the methods that a step connects to them weakly.
             self.order: list[Any] = [step(parent, **kwargs) for step in self.types if _only_sets_up(step)]
             self.steps = {step.name: step for step in self.order}
             self.ignored = [str(step) for step in self.types if not _only_sets_up(step)]
