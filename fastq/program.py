@@ -217,9 +217,10 @@ class Question(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     encode      write `data`, which is JSON, as a body with the application's serializer; the value is
                 {"body", "content-type", "content-encoding"}, the body in base64
     flag        store REVOKED for those of these tasks that nobody has started (`data`: their ids, a JSON array)
+    call        send the task of a signature (`data`, JSON)
     """
 
-    kind: Literal["command", "decode", "encode", "flag"]
+    kind: Literal["command", "decode", "encode", "flag", "call"]
     name: str = ""
     arguments: bytes = b"{}"
     data: bytes = b""

@@ -50,7 +50,6 @@ def declare(*flags: str, group: str, doc: str, **facts: Any) -> Setting:
 
 
 _NEEDS_BEAT = "there is no embedded beat; run `celery beat` beside the worker"
-_NEEDS_GOSSIP = "fastq workers do not take part in gossip, mingle and heartbeats between workers"
 
 
 class WorkerOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -394,13 +393,11 @@ class WorkerOptions(msgspec.Struct, frozen=True, kw_only=True):
 
     without_gossip: Annotated[
         bool,
-        declare(
-            "--without-gossip", group=FEATURES, not_yet=_NEEDS_GOSSIP, doc="Do not listen to other workers' events."
-        ),
+        declare("--without-gossip", group=FEATURES, doc="Do not listen to other workers' events."),
     ] = False
     without_mingle: Annotated[
         bool,
-        declare("--without-mingle", group=FEATURES, not_yet=_NEEDS_GOSSIP, doc="Do not greet other workers at start."),
+        declare("--without-mingle", group=FEATURES, doc="Do not greet other workers at start."),
     ] = False
     without_heartbeat: Annotated[
         bool,

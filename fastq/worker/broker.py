@@ -17,6 +17,7 @@ from fastq.errors import BrokerRefused, BrokerUnavailable, FastqError
 from fastq.transport.connect import Endpoint, explain
 from fastq.transport.redis.stream import Stream
 from fastq.worker.cluster.lease import Lease, Welcome
+from fastq.worker.cluster.mingle import Ask, Mingle, Replies
 from fastq.worker.cluster.subscriptions import Subscriptions
 from fastq.worker.pipeline.intake import Intake
 from fastq.worker.pipeline.settle import DEADLINE_S, ResultStore, Settler
@@ -55,6 +56,8 @@ class Connections(msgspec.Struct, frozen=True):
     asked: set[bytes]
     waiters: list[tuple[int, Stream, int | None]]
     welcome: Welcome
+    #: What other workers have answered to our greeting; None: nobody was greeted.
+    replies: Replies | None = None
 
 
 class Retries(msgspec.Struct, frozen=True, kw_only=True):
@@ -99,28 +102,33 @@ class Broker:
         #: Counts connections.
         self._connection = 0
         self.up = False
+        #: Greets other workers at every connection; None: does not.
+        self.mingle: Mingle | None = None
 
     # Connecting
 
     def dial(self) -> None:
         """Connect, in a thread."""
         if not self._closed:
-            self._errands.run(self._connect, self._connected, name="fastq-dial")
+            hello = self.mingle.hello() if self.mingle is not None else None
+            self._errands.run(lambda: self._connect(hello), self._connected, name="fastq-dial")
 
-    def _connect(self) -> Connections:
+    def _connect(self, hello: Ask | None) -> Connections:
         opened: list[Stream] = []
         try:
-            return self._open_all(opened)
+            return self._open_all(opened, hello)
         except BaseException:
             for stream in opened:
                 stream.close()
             raise
 
-    def _open_all(self, opened: list[Stream]) -> Connections:
+    def _open_all(self, opened: list[Stream], hello: Ask | None) -> Connections:
         name = f"fastq:{self._lease.me.node}"
         client = self._endpoint.client(timeout_s=self._retries.timeout_s)
         for _ in range(ALWAYS):
             opened.append(Stream(self._endpoint.open(self._retries.timeout_s, client_name=name)))
+        # Before this worker hears such questions itself, and before it takes what others may have revoked.
+        replies = hello(client) if hello is not None else None
         asked = self._subscriptions.greet(opened[2])
         waiters = [self._open_waiter(key, opened, name) for key in self._intake.active[:MOST_WAITERS]]
         try:
@@ -129,7 +137,7 @@ class Broker:
             raise explain(error, address=self._endpoint.addresses[0]) from error
         finally:
             client.close()
-        return Connections(opened[0], opened[1], opened[2], asked, waiters, welcome)
+        return Connections(opened[0], opened[1], opened[2], asked, waiters, welcome, replies)
 
     def _open_waiter(self, key: int, opened: list[Stream], name: str) -> tuple[int, Stream, int | None]:
         connection = self._endpoint.open(self._retries.timeout_s, client_name=name)
@@ -156,6 +164,8 @@ class Broker:
         self._hand_over(outcome)
 
     def _hand_over(self, c: Connections) -> None:
+        if self.mingle is not None and c.replies is not None:
+            self.mingle.heard(c.replies)
         unanswered, self._unanswered = self._unanswered, []
         if not c.welcome.dispossessed:
             self._intake.reconcile(unanswered, c.welcome.found)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Container, Iterable, Sequence
 from typing import Literal
 
@@ -24,8 +25,11 @@ from fastq.worker.cluster.commands.state import View
 from fastq.worker.cluster.consumers import Consumers, bare, bindings, queue_keys
 from fastq.worker.cluster.control import Control
 from fastq.worker.cluster.events import Counts, Events
+from fastq.worker.cluster.gossip import Gossip
+from fastq.worker.cluster.lamport import SharedLamport
 from fastq.worker.cluster.lease import Janitor, Lease, Welcome
 from fastq.worker.cluster.limits import Limits
+from fastq.worker.cluster.mingle import Mingle
 from fastq.worker.cluster.pulse import Pulse
 from fastq.worker.cluster.revoking import Revoking
 from fastq.worker.cluster.subscriptions import Subscriptions
@@ -191,7 +195,7 @@ def assemble(
         node=program.node,
         info=program.events,
         tasks=program.tasks,
-        channel=lambda key: keys.channel(program.events.exchange, key, db=endpoint.addresses[0].db),
+        channel=lambda key: keys.channel(program.events.exchange, key, db=endpoint.db),
         counts=lambda: Counts(
             active=sum(ledger.running(slot) is not None for slot in children.slots),
             processed=max(0, ledger.started - admission.judged),
@@ -249,6 +253,28 @@ def assemble(
         desk=desk,
         errands=loop.errands,
     )
+    control.state.events = events
+    if program.events.gossip:
+        gossip = Gossip(
+            node=program.node,
+            pid=os.getpid(),
+            lamport=SharedLamport(segment.core),
+            events=events,
+            timers=loop.timers,
+            ask=control.desk.ask,
+        )
+        control.state.election = gossip.election
+        subscriptions.add(events.channel("worker.*"), gossip.heard)
+    if program.events.mingle:
+        broker.mingle = Mingle(
+            node=program.node,
+            exchange=program.control.exchange,
+            keys=keys,
+            db=endpoint.db,
+            lamport=SharedLamport(segment.core),
+            revoked=actions.revoked,
+            merge=actions.merge_revoked,
+        )
     return Parts(
         ledger=ledger,
         dealer=dealer,

@@ -90,6 +90,9 @@ class Desk:
         if question.kind == "flag":
             flag(self.app, json.loads(question.data))
             return b"null"
+        if question.kind == "call":
+            self.app.signature(kombu_json.loads(question.data)).apply_async()
+            return b"null"
         handler = control.Panel.data[question.name]
         self._know(question.facts)
         arguments = kombu_json.loads(question.arguments)

@@ -9,7 +9,7 @@ from fastq.transport.redis.keys import Keys
 from fastq.worker.cluster.actions import Actions
 from fastq.worker.cluster.commands.state import State, View
 from fastq.worker.cluster.commands.table import COMMANDS
-from fastq.worker.cluster.lamport import Lamport
+from fastq.worker.cluster.lamport import SharedLamport
 from fastq.worker.cluster.pidbox import Pidbox
 from fastq.worker.cluster.replies import Replies
 from fastq.worker.cluster.subscriptions import Subscriptions
@@ -36,7 +36,7 @@ class Control:
         self.state = State(
             node=program.node,
             program=program,
-            clock=Lamport(),
+            clock=SharedLamport(view.segment),
             actions=actions,
             view=view,
             endpoint=endpoint,

@@ -65,7 +65,7 @@ class Events:
     ) -> None:
         self._ledger, self._segment, self._node, self._info = ledger, segment, node, info
         self._told: list[bool] = []
-        self._channel, self._counts, self._settler, self._timers = channel, counts, settler, timers
+        self.channel, self._counts, self._settler, self._timers = channel, counts, settler, timers
         self._serializer = info.serializer if info.serializer in FORMATS else "json"
         self._zone = zone_named(info.timezone)
         self._pen = _core.EventPen(segment, lambda: event_head(node, pid=os.getpid()))
@@ -218,7 +218,7 @@ class Events:
             exchange=self._info.exchange,
             serializer=self._serializer,
         )
-        return pack("PUBLISH", self._channel(routing_key(waiting.kind)), message)
+        return pack("PUBLISH", self.channel(routing_key(waiting.kind)), message)
 
     def _sent(self, errors: list[bytes]) -> None:
         flying, self._flying = self._flying, []

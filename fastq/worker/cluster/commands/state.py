@@ -12,7 +12,7 @@ from fastq.program import ProgramInfo
 from fastq.transport.connect import Endpoint
 from fastq.worker.cluster.actions import Actions
 from fastq.worker.cluster.consumers import Consumers
-from fastq.worker.cluster.lamport import Lamport
+from fastq.worker.cluster.lamport import Lamport, SharedLamport
 from fastq.worker.pipeline.admit import Admission
 from fastq.worker.processes.children import Children
 
@@ -67,7 +67,7 @@ class State(msgspec.Struct, kw_only=True):
 
     node: str
     program: ProgramInfo
-    clock: Lamport
+    clock: Lamport | SharedLamport
     actions: Actions
     view: View
     endpoint: Endpoint
