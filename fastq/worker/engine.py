@@ -198,11 +198,13 @@ class Engine:
             logger.info("Task %s[%s] received", name.decode(), identity.decode())
 
     def _credit(self) -> int:
-        limit = self.program.eta_task_limit
-        if limit is not None and self.ledger.waiting >= limit:
-            return 0
         ready = self.children.ready if self.recycler.approves() else 0
-        return self.dealer.credit(ready, turns=len(self.admission.buckets)) if ready else 0
+        if not ready:
+            return 0
+        turns, limit = len(self.admission.buckets), self.program.eta_task_limit
+        credit = self.dealer.credit(ready, turns=turns)
+        # Any message may turn out to be one with an ETA.
+        return min(credit, limit - self.ledger.waiting + turns) if limit else credit
 
     def _measure_round_trip(self, took_s: float) -> None:
         self.dealer.round_trip_s += 0.2 * (took_s - self.dealer.round_trip_s)

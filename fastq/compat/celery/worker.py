@@ -143,6 +143,11 @@ def warnings_about(app: Any, worker: Any) -> list[str]:
     found = [f"the worker bootstep {name} is ignored: it needs Celery's own pool" for name in worker.blueprint.ignored]
     found += [f"the consumer bootstep {step} is ignored: there is no Celery consumer" for step in _consumer_steps(app)]
     found += _replaced_classes(app) + unheard(app)
+    if app.conf.get("worker_cancel_long_running_tasks_on_connection_loss"):
+        found.append(
+            "worker_cancel_long_running_tasks_on_connection_loss has no effect: what runs keeps its message when the "
+            "connection is lost, so it is neither delivered again nor cancelled"
+        )
     return found + [f"the application started the thread {name!r} before children are forked" for name in _threads()]
 
 
