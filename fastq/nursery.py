@@ -17,7 +17,7 @@ import socket
 import sys
 import warnings
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import Literal, NoReturn
 
 from fastq._core import Segment
 from fastq.child import aside
@@ -124,7 +124,7 @@ class Nursery:
             if isinstance(message, Fork):
                 self.fork(message)
             elif isinstance(message, Aside):
-                self.fork_aside(message.number)
+                self.fork_aside(message.number, kind=message.kind)
             elif isinstance(message, Notify):
                 self.program.notify(message.signal, message.arguments)
             elif isinstance(message, Remember):
@@ -188,8 +188,8 @@ class Nursery:
         finally:
             os._exit(EXIT_BUG)
 
-    def fork_aside(self, number: int) -> None:
-        """Fork a process that answers the engine's questions, or report that it could not be done."""
+    def fork_aside(self, number: int, *, kind: Literal["desk", "beat"]) -> None:
+        """Fork a process beside the children, or report that it could not be done."""
         me = os.getpid()
         flush_streams()
         ours, theirs = socket.socketpair()
@@ -197,20 +197,22 @@ class Nursery:
             try:
                 pid = os.fork()
             except OSError as error:
-                logger.error("cannot fork a process for remote control: %s", error)
+                logger.error("cannot fork a process beside the children (%s): %s", kind, error)
                 self.link.send(AsideExited(number=number, pid=0, status=NOT_FORKED))
                 return
             if pid == 0:
                 ours.close()
-                self._be_aside(theirs, parent=me)
+                self._be_aside(theirs, kind=kind, parent=me)
             self.asides[pid] = number
             self.link.send_with(AsideForked(number=number, pid=pid), fd=ours.fileno())
 
-    def _be_aside(self, sock: socket.socket, *, parent: int) -> NoReturn:
+    def _be_aside(self, sock: socket.socket, *, kind: Literal["desk", "beat"], parent: int) -> NoReturn:
         try:
             die_with_parent(parent)
             self._let_go()
             forget_inherited_hooks()
+            if kind == "beat":
+                aside.schedule(self.program)
             aside.main(self.program, sock)
         finally:
             os._exit(EXIT_BUG)

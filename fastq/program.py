@@ -176,6 +176,8 @@ class ProgramInfo(msgspec.Struct, frozen=True, kw_only=True):
     enable_utc: bool = True
     timezone: str = "UTC"
     events: EventsInfo = EventsInfo()
+    #: Whether this worker runs the application's schedule.
+    beat: bool = False
     #: Seconds between heartbeats that the application wants to hear of; None if nobody listens.
     heartbeat_signal_s: float | None = None
 
@@ -304,6 +306,9 @@ class Program(Protocol):
 
     def remember(self, revoked: list[str]) -> None:
         """Write what is revoked to the state database; what fails is logged."""
+
+    def run_schedule(self) -> None:
+        """In a process forked for it: send the tasks of the application's schedule, until SIGTERM."""
 
     def notify(self, signal: str, arguments: dict[str, Any]) -> None:
         """Send a signal of the application's main process."""

@@ -1,7 +1,7 @@
 """Beside the children: answer, one at a time, what only the application can; run no task, hold no message.
 
 It leaves when the engine closes the line. A question that hangs is the engine's to notice: it kills this process and
-has another forked.
+has another forked. A process of another kind runs the application's schedule, and answers nothing.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import os
 import socket
 from typing import NoReturn
 
-from fastq.child.goodbye import EXIT_BUG, attempt, flush_streams
+from fastq.child.goodbye import EXIT_BUG, attempt, flush_agents, flush_streams
 from fastq.errors import ProcessLost
 from fastq.ipc.link import Link
 from fastq.program import Program, Question
@@ -31,6 +31,20 @@ def main(program: Program, sock: socket.socket) -> NoReturn:
         # Whatever this is, the process must not run on into the nursery's code.
         logger.critical("the process beside the children ends over an error of its own", exc_info=True)
     finally:
+        attempt(flush_streams)
+        os._exit(code)
+
+
+def schedule(program: Program) -> NoReturn:
+    """Run the application's schedule until the engine ends it; never returns."""
+    code = EXIT_BUG
+    try:
+        program.run_schedule()
+        code = 0
+    except BaseException:
+        logger.critical("the beat process ends over an error", exc_info=True)
+    finally:
+        attempt(flush_agents)
         attempt(flush_streams)
         os._exit(code)
 

@@ -49,9 +49,6 @@ def declare(*flags: str, group: str, doc: str, **facts: Any) -> Setting:
     return Setting(flags=flags, group=group, doc=doc, **facts)
 
 
-_NEEDS_BEAT = "there is no embedded beat; run `celery beat` beside the worker"
-
-
 class WorkerOptions(msgspec.Struct, frozen=True, kw_only=True):
     """What the operator asked of this worker. None and () mean: not given, the application decides.
 
@@ -427,7 +424,8 @@ class WorkerOptions(msgspec.Struct, frozen=True, kw_only=True):
     # ------------------------------------------------------------------ beat
 
     beat: Annotated[
-        bool, declare("-B", "--beat", group=BEAT, not_yet=_NEEDS_BEAT, doc="Run the scheduler in this worker.")
+        bool,
+        declare("-B", "--beat", group=BEAT, doc="Run the application's schedule in a process of its own."),
     ] = False
     schedule: Annotated[
         str | None,
@@ -439,7 +437,6 @@ class WorkerOptions(msgspec.Struct, frozen=True, kw_only=True):
             read=str,
             celery="beat_schedule_filename",
             variable="SCHEDULE_FILENAME",
-            not_yet=_NEEDS_BEAT,
             doc="File that keeps the scheduler's last times.",
         ),
     ] = None
@@ -450,7 +447,6 @@ class WorkerOptions(msgspec.Struct, frozen=True, kw_only=True):
             group=BEAT,
             read=str,
             celery="beat_scheduler",
-            not_yet=_NEEDS_BEAT,
             doc="The scheduler's class.",
         ),
     ] = None

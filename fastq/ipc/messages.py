@@ -52,11 +52,14 @@ class Remember(_Message, frozen=True, kw_only=True):
 
 
 class Aside(_Message, frozen=True, kw_only=True):
-    """Fork a process that has no slot and runs no tasks. "desk": it answers questions (`fastq.program.Question`)."""
+    """Fork a process that has no slot and runs no tasks. "desk": it answers questions (`fastq.program.Question`).
+
+    "beat": it runs the application's schedule.
+    """
 
     #: The engine's name for it.
     number: int
-    kind: Literal["desk"] = "desk"
+    kind: Literal["desk", "beat"] = "desk"
 
 
 class Stop(_Message, frozen=True, kw_only=True):

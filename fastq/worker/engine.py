@@ -17,7 +17,10 @@ from fastq.worker.lifecycle import STOPPING, Event, State, after
 from fastq.worker.parts import Hooks, Loop, Parts, assemble, rate_limits
 from fastq.worker.pipeline.deal import HORIZON_S
 from fastq.worker.poll import Errands, Poller, Timers
+from fastq.worker.processes import beat
+from fastq.worker.processes.beat import BeatProcess
 from fastq.worker.processes.children import Child
+from fastq.worker.processes.desk import Desk
 from fastq.worker.processes.nursery import NurseryProcess
 from fastq.worker.processes.recycle import ChildLimits
 from fastq.worker.processes.reload import Reload, unmovable
@@ -98,6 +101,7 @@ class Engine:
                     expecting=lambda: self.reload.under_way,
                     notify=lambda signal, arguments: self.nursery.notify(signal, arguments),
                     aside=lambda number: self.nursery.aside(number),
+                    beat=lambda: self.nursery.aside(beat.NUMBER, kind="beat"),
                     collect=self._collect,
                     lost_child=self._lost_child,
                     broker_came=self._broker_came,
@@ -123,6 +127,7 @@ class Engine:
         self.endpoint, self.lease, self.janitor = parts.endpoint, parts.lease, parts.janitor
         self.subscriptions, self.events, self.control = parts.subscriptions, parts.events, parts.control
         self.broker, self.result_link, self.pulse = parts.broker, parts.result_link, parts.pulse
+        self.beat = parts.beat
         self.reload = Reload(
             children=parts.children,
             start=self._another_nursery,
@@ -141,6 +146,7 @@ class Engine:
             self.result_link.dial()
         self.scaler.start()
         self.recycler.start()
+        self.beat.start()
         while self.state is not State.STOPPED:
             self._wait()
             self.timers.run_due()
@@ -318,11 +324,14 @@ class Engine:
         elif isinstance(message, Exited):
             self.children.exited(message)
         elif isinstance(message, AsideForked):
-            self.control.desk.forked(message, fd=nursery.take_fd())
+            self._aside(message).forked(message, fd=nursery.take_fd())
         elif isinstance(message, AsideExited):
-            self.control.desk.exited(message)
+            self._aside(message).exited(message)
         elif isinstance(message, Failed):
             logger.error("%s", message.message)
+
+    def _aside(self, message: AsideForked | AsideExited) -> Desk | BeatProcess:
+        return self.beat if message.number == beat.NUMBER else self.control.desk
 
     def _collect(self) -> None:
         for entry, message in self.ledger.collect():
@@ -378,6 +387,7 @@ class Engine:
             self._know_tasks()
             self.children.adopted()
             self.control.desk.adopted()
+            self.beat.start()
 
     def _change(self, nursery: NurseryProcess, program: ProgramInfo) -> bool:
         """Work with this nursery and what it has loaded from now on; False if that takes another engine."""
@@ -387,6 +397,7 @@ class Engine:
             return False
         self.nursery, self.program = nursery, program
         self.control.change(program)
+        self.beat.relieve()
         self.dealer.multiplier = program.prefetch_multiplier
         if self._announced:
             nursery.notify("worker_ready", {})
@@ -436,6 +447,7 @@ class Engine:
         """Take nothing more, and nothing that has been taken any further."""
         self._service.stopping()
         self.events.leave()
+        self.beat.stop()
         self.ledger.holding = True
         self.broker.pump(self.intake.quiet)
         for slot in self.children.slots:
@@ -521,6 +533,7 @@ class Engine:
         self.pulse.stop()
         self.control.close()
         self._send_children_away()
+        self.beat.close()
         self.nursery.kill()
         self.children.close()
         if self.broker.up and not self.ledger.size:
@@ -543,9 +556,10 @@ class Engine:
 
     def _send_children_away(self) -> None:
         """Children flush what applications want flushed, then the nursery says goodbye to the application."""
+        self.beat.stop()
         self.children.dismiss()
         until = clock.monotonic() + 5.0
-        while len(self.children) and self.nursery.alive and clock.monotonic() < until:
+        while (len(self.children) or self.beat.alive) and self.nursery.alive and clock.monotonic() < until:
             self.poller.wait(0.1)
         if self.program.state_db:
             self.nursery.remember(self.admission.revoked.ids)

@@ -42,6 +42,7 @@ from fastq.worker.pipeline.rate import Buckets, interval_s, plain_names
 from fastq.worker.pipeline.settle import ResultStore, Settler
 from fastq.worker.pipeline.waiting import Waiting
 from fastq.worker.poll import Errands, Poller, Timers
+from fastq.worker.processes.beat import BeatProcess
 from fastq.worker.processes.children import Child, Children
 from fastq.worker.processes.desk import Desk
 from fastq.worker.processes.gauges import Gauges
@@ -81,6 +82,8 @@ class Hooks(msgspec.Struct, frozen=True, kw_only=True):
     notify: Callable[[str, dict[str, object]], None]
     #: Has a process forked that runs no tasks.
     aside: Callable[[int], None]
+    #: Has the process forked that runs the schedule.
+    beat: Callable[[], None]
     collect: Callable[[], None]
     lost_child: Callable[[Child, Verdict], None]
     broker_came: Callable[[Welcome], None]
@@ -110,6 +113,8 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
     control: Control
     #: Channels of the broker that are listened to: remote control, events of other workers, broadcasts.
     subscriptions: Subscriptions
+    #: The process of --beat.
+    beat: BeatProcess
     broadcasts: Broadcasts
     #: What monitors are told.
     events: Events
@@ -300,6 +305,7 @@ def assemble(
         broadcasts=broadcasts,
         broker=broker,
         actions=actions,
+        beat=BeatProcess(wanted=program.beat, poller=loop.poller, timers=loop.timers, fork=hooks.beat),
         pulse=Pulse(program.heartbeat_signal_s, timers=loop.timers, notify=hooks.notify),
         results=results,
         result_link=result_link,

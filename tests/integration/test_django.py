@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import importlib.util
 import subprocess
 import sys
 import zoneinfo
@@ -91,3 +92,18 @@ def test_a_failed_check_ends_the_worker(lab: Lab) -> None:
 def test_checks_can_be_skipped(lab: Lab) -> None:
     start(lab, FASTQ_TEST_CLOSED="1", CELERY_SKIP_CHECKS="1").wait_ready()
     assert run(lab, "orders") == []
+
+
+@pytest.mark.skipif(not importlib.util.find_spec("django_celery_beat"), reason="django-celery-beat is not installed")
+def test_a_schedule_in_the_database_is_run(lab: Lab) -> None:
+    worker = start(lab, "-B", FASTQ_TEST_SCHEDULER="django")
+    worker.wait_ready()
+    script = """
+import django; django.setup()
+from django_celery_beat.models import IntervalSchedule, PeriodicTask
+every = IntervalSchedule.objects.create(every=1, period="seconds")
+PeriodicTask.objects.create(name="hourly", interval=every, task="shop.tasks.order", args='["periodic"]')
+"""
+    env = {**worker.env, "DJANGO_SETTINGS_MODULE": "proj.settings"}
+    subprocess.run([sys.executable, "-c", script], env=env, check=True)
+    eventually(lambda: "periodic" in run(lab, "orders"), within_s=25)

@@ -33,6 +33,7 @@ def describe(app: Any, worker: Any, *, settled: Settled, numbered: Sequence[str]
         warnings=warnings_about(app, worker),
         events=events(app, worker),
         concurrency=int(worker.concurrency),
+        beat=bool(worker.options.get("beat")),
         heartbeat_signal_s=_heartbeat_signal(worker),
         concurrency_auto=str(app.conf.get("worker_concurrency")).lower() == "auto",
         identity=settled.identity,

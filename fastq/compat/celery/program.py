@@ -108,6 +108,12 @@ class CeleryProgram:
         reply: Reply = self._desk.answer(question)
         return reply
 
+    def run_schedule(self) -> None:
+        """Be Celery's embedded beat."""
+        from fastq.compat.celery.beat import run
+
+        run(self.app, self.worker)
+
     def notify(self, signal: str, arguments: dict[str, Any]) -> None:
         """Send a main-process signal with the sender that Celery would use."""
         from fastq.compat.celery.notify import notify

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable
+from typing import Literal
 
 from fastq.errors import ProcessLost
 from fastq.ipc.link import Link
@@ -41,7 +42,7 @@ class NurseryProcess:
         self.stopping = False
         self._ready_to_fork = False
         self._wanted: list[Fork] = []
-        self._wanted_aside: list[int] = []
+        self._wanted_aside: list[Aside] = []
         self._send(start)
         poller.watch(ours.fileno(), self._ready)
 
@@ -64,12 +65,12 @@ class NurseryProcess:
         else:
             self._wanted.append(wish)
 
-    def aside(self, number: int) -> None:
+    def aside(self, number: int, *, kind: Literal["desk", "beat"] = "desk") -> None:
         """Ask for a process that runs no tasks; `AsideForked` is the answer, and `take_fd` the line to it."""
         if self._ready_to_fork:
-            self._send(Aside(number=number))
+            self._send(Aside(number=number, kind=kind))
         else:
-            self._wanted_aside.append(number)
+            self._wanted_aside.append(Aside(number=number, kind=kind))
 
     def take_fd(self) -> int:
         """The descriptor that came with an `AsideForked`; the caller's to close."""
@@ -114,10 +115,8 @@ class NurseryProcess:
     def _hear(self, message: ToEngine) -> None:
         if isinstance(message, Ready):
             self._ready_to_fork = True
-            for wish in self._wanted:
+            for wish in (*self._wanted, *self._wanted_aside):
                 self._send(wish)
-            for number in self._wanted_aside:
-                self.aside(number)
             self._wanted.clear()
             self._wanted_aside.clear()
         self._said(self, message)

@@ -1,0 +1,111 @@
+"""Keep one process beside the children that runs the application's schedule (--beat): Celery's beat, forked here.
+
+It is started with the worker, again when it dies, and again when the application was reloaded. It is the first to be
+stopped, so that a worker that only finishes what it has sends nothing new.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+from collections.abc import Callable
+
+from fastq import clock
+from fastq.ipc.messages import AsideExited, AsideForked
+from fastq.worker.poll import Poller, Timers
+from fastq.worker.processes import posix
+
+logger = logging.getLogger(__name__)
+
+#: Its number among the processes beside the children. Those that answer questions count from 1.
+NUMBER = 0
+
+#: Seconds before one that died is replaced, doubled each time up to the last.
+FIRST_PAUSE_S, LAST_PAUSE_S = 1.0, 30.0
+
+#: Seconds after which one has worked: if it dies then, the pauses begin anew.
+PROVEN_S = 60.0
+
+
+class BeatProcess:
+    """The process, or the intention to have none. `fork` asks the nursery for it."""
+
+    def __init__(self, *, wanted: bool, poller: Poller, timers: Timers, fork: Callable[[], None]) -> None:
+        self._wanted, self._poller, self._timers, self._fork = wanted, poller, timers, fork
+        self._pid = 0
+        self._pidfd: int | None = None
+        self._pause_s = FIRST_PAUSE_S
+        self._since_s = 0.0
+        self._moving = False
+
+    def __repr__(self) -> str:
+        return f"<BeatProcess pid={self._pid} wanted={self._wanted}>"
+
+    @property
+    def alive(self) -> bool:
+        """Whether it runs."""
+        return self._pidfd is not None
+
+    def start(self) -> None:
+        """Have it forked, unless nobody wants one."""
+        if self._wanted and not self.alive:
+            self._fork()
+
+    def forked(self, message: AsideForked, *, fd: int) -> None:
+        """It runs. The line to it is not needed: it is told nothing but to end."""
+        os.close(fd)
+        self._pid, self._pidfd = message.pid, posix.open_pidfd(message.pid)
+        self._since_s = clock.monotonic()
+        if self._pidfd is None:
+            self._ended()
+        else:
+            self._poller.watch(self._pidfd, lambda _events: self._ended())
+            if not self._wanted:
+                self._terminate()
+
+    def exited(self, message: AsideExited) -> None:
+        """It could not be forked. Its end is seen by its pidfd, which does not depend on the nursery."""
+        if message.pid == 0:
+            self._ended()
+
+    def relieve(self) -> None:
+        """Another nursery has loaded the application: have the schedule run by a process of that one."""
+        if self.alive:
+            self._moving = True
+            self._terminate()
+
+    def stop(self) -> None:
+        """Ask it to save its schedule and end; may be called twice."""
+        self._wanted = False
+        self._timers.cancel("beat process")
+        self._terminate()
+
+    def close(self) -> None:
+        """Forget it: it dies with the nursery."""
+        self._wanted = False
+        self._forget()
+
+    def _terminate(self) -> None:
+        if self._pidfd is not None:
+            posix.send(self._pidfd, signal.SIGTERM)
+
+    def _forget(self) -> None:
+        if self._pidfd is not None:
+            self._poller.forget(self._pidfd)
+            os.close(self._pidfd)
+            self._pidfd = None
+
+    def _ended(self) -> None:
+        self._forget()
+        if not self._wanted:
+            return
+        if self._moving:
+            self._moving = False
+            self.start()
+            return
+        if clock.monotonic() - self._since_s > PROVEN_S:
+            self._pause_s = FIRST_PAUSE_S
+        logger.error("The beat process pid:%d has ended; it is started again in %g s.", self._pid, self._pause_s)
+        self._timers.set("beat process", self._pause_s, self.start)
+        self._pause_s = min(2 * self._pause_s, LAST_PAUSE_S)
