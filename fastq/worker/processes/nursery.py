@@ -41,8 +41,7 @@ class NurseryProcess:
         #: It has been asked to end.
         self.stopping = False
         self._ready_to_fork = False
-        self._wanted: list[Fork] = []
-        self._wanted_aside: list[Aside] = []
+        self._wanted: list[Fork | Aside] = []
         self._send(start)
         poller.watch(ours.fileno(), self._ready)
 
@@ -67,10 +66,11 @@ class NurseryProcess:
 
     def aside(self, number: int, *, kind: Literal["desk", "beat"] = "desk") -> None:
         """Ask for a process that runs no tasks; `AsideForked` is the answer, and `take_fd` the line to it."""
+        wish = Aside(number=number, kind=kind)
         if self._ready_to_fork:
-            self._send(Aside(number=number, kind=kind))
+            self._send(wish)
         else:
-            self._wanted_aside.append(Aside(number=number, kind=kind))
+            self._wanted.append(wish)
 
     def take_fd(self) -> int:
         """The descriptor that came with an `AsideForked`; the caller's to close."""
@@ -115,10 +115,9 @@ class NurseryProcess:
     def _hear(self, message: ToEngine) -> None:
         if isinstance(message, Ready):
             self._ready_to_fork = True
-            for wish in (*self._wanted, *self._wanted_aside):
+            for wish in self._wanted:
                 self._send(wish)
             self._wanted.clear()
-            self._wanted_aside.clear()
         self._said(self, message)
 
     def _gone(self) -> None:
