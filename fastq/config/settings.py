@@ -156,7 +156,6 @@ class WorkerOptions(msgspec.Struct, frozen=True, kw_only=True):
             group=WORKER,
             read=str,
             celery="worker_state_db",
-            not_yet="revoked tasks are not kept over restarts",
             doc="File that keeps the ids of revoked tasks over restarts.",
         ),
     ] = None

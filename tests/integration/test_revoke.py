@@ -8,6 +8,7 @@ import pytest
 
 from tests.control import ask
 from tests.eventually import eventually
+from tests.fix_events import Listener
 from tests.fix_lab import RESULT_S, Lab, stored, wait_state
 
 
@@ -23,8 +24,14 @@ def terminated(lab: Lab, task_id: str) -> dict[str, Any]:
 def lab(module_lab: Lab) -> Lab:
     """One worker with one child for the module."""
     module_lab.use("tests.apps.plain")
-    module_lab.worker(concurrency=1)
+    module_lab.worker("-E", concurrency=1)
     return module_lab
+
+
+def active(lab: Lab) -> list[dict[str, Any]]:
+    """What runs, as the worker says."""
+    found = lab.app.control.inspect(timeout=5, limit=1).active() or {}
+    return [request for requests in found.values() for request in requests]
 
 
 def hold(lab: Lab, token: str, **options: Any) -> Any:
@@ -106,6 +113,29 @@ def test_those_behind_a_terminated_task_are_run(lab: Lab) -> None:
     behind = [lab.send("mark", f"r-behind-{n}") for n in range(5)]
     ask(lab, "terminate", sent.id, signal="KILL")
     assert [result.get(timeout=RESULT_S) for result in behind] == [f"r-behind-{n}" for n in range(5)]
+
+
+@pytest.mark.fastq_only("a stock worker stores REVOKED first, and the task's own end over it")
+def test_a_task_may_survive_the_signal_of_the_soft_limit(lab: Lab) -> None:
+    sent = lab.send("soft", "r-soft")
+    before = eventually(lambda: [r["worker_pid"] for r in active(lab) if r["id"] == sent.id])
+    ask(lab, "terminate", sent.id, signal="SIGUSR1")
+    assert sent.get(timeout=RESULT_S) == "cleaned up"
+    assert before[0] in lab.workers[0].children
+
+
+def test_monitors_hear_of_it(lab: Lab) -> None:
+    with Listener(lab.client(), lab.db) as listener:
+        run = lab.send("nap", "r-heard", 60)
+        eventually(lambda: lab.ledger.count("start", "r-heard") == 1)
+        waits = lab.send("mark", "r-heard-waits")
+        listener.wait(waits.id, "task-received")
+        ask(lab, "revoke", waits.id)
+        ask(lab, "terminate", run.id, signal="SIGKILL")
+        assert listener.wait(run.id, "task-revoked") == ["task-received", "task-started", "task-revoked"]
+        assert listener.wait(waits.id, "task-revoked") == ["task-received", "task-revoked"]
+    ends = [listener.of(task_id)[-1] for task_id in (run.id, waits.id)]
+    assert [(e["terminated"], e["signum"], e["expired"]) for e in ends] == [(True, 9, False), (False, None, False)]
 
 
 def test_unknown_ids_cannot_be_terminated(lab: Lab) -> None:
