@@ -69,6 +69,8 @@ class ControlInfo(msgspec.Struct, frozen=True, kw_only=True):
     accept: list[str] = msgspec.field(default_factory=lambda: ["application/json"])
     #: Commands that the application registered itself, their aliases, and commands of Celery's that it replaced.
     commands: list[str] = []
+    #: Seconds that a command of the application may take (`--control-timeout`).
+    timeout_s: float = 30.0
 
 
 class ResultInfo(msgspec.Struct, frozen=True, kw_only=True):

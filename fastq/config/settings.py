@@ -270,6 +270,16 @@ class WorkerOptions(msgspec.Struct, frozen=True, kw_only=True):
             "Without it a worker waits as long as they run.",
         ),
     ] = None
+    control_timeout: Annotated[
+        float,
+        declare(
+            "--control-timeout",
+            group=WORKER,
+            read=values.seconds,
+            unit="seconds",
+            doc="The longest that a remote-control command of the application may take; its process is killed then.",
+        ),
+    ] = 30.0
     reload: Annotated[
         bool,
         declare(

@@ -232,7 +232,7 @@ def assemble(
         subscriptions=subscriptions,
         heard=broadcasts.heard,
     )
-    desk = Desk(poller=loop.poller, timers=loop.timers, fork=hooks.aside)
+    desk = Desk(poller=loop.poller, timers=loop.timers, fork=hooks.aside, timeout_s=program.control.timeout_s)
     actions = Actions(
         program,
         children=children,
@@ -252,13 +252,14 @@ def assemble(
         program,
         view=View(ledger=ledger, segment=segment.core, children=children, admission=admission, consumers=consumers),
         actions=actions,
+        events=events,
+        scaler=scaler,
         endpoint=endpoint,
         keys=keys,
         subscriptions=subscriptions,
         desk=desk,
         errands=loop.errands,
     )
-    control.state.events = events
     if program.events.gossip:
         gossip = Gossip(
             node=program.node,

@@ -47,6 +47,7 @@ def test_global_variables_are_celerys(name: str) -> None:
 
 #: fastq's own. A flag of Celery's is never given another meaning, so each is looked at when it is added.
 OWN = {
+    "--control-timeout",
     "--dead-letter",
     "--max-age-per-child",
     "--max-crashes",

@@ -55,7 +55,7 @@ class NotHere:
         raise AttributeError(f"fastq has no {self._name}.{attribute}: {_WHY}")
 
 
-def describe_control(app: Any) -> ControlInfo:
+def describe_control(app: Any, *, timeout_s: float) -> ControlInfo:
     """What the engine must know of it. Raises celery.exceptions.ImproperlyConfigured."""
     mailbox = app.control.mailbox
     own = [name for name, function in control.Panel.data.items() if function.__module__ != control.__name__]
@@ -65,6 +65,7 @@ def describe_control(app: Any) -> ControlInfo:
         serializer=str(mailbox.serializer or "json"),
         accept=sorted(prepare_accept_content(mailbox.accept)),
         commands=sorted(own),
+        timeout_s=timeout_s,
     )
 
 

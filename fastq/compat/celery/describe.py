@@ -29,7 +29,7 @@ def describe(app: Any, worker: Any, *, settled: Settled, numbered: Sequence[str]
         declared=[_queue(queue) for queue in app.amqp.queues.values()],
         tasks=tasks(app, worker, numbered=numbered),
         results=results(app),
-        control=control(app),
+        control=control(app, timeout_s=settled.control_timeout_s),
         warnings=warnings_about(app, worker),
         events=events(app, worker),
         concurrency=int(worker.concurrency),
@@ -91,14 +91,14 @@ def _queue(queue: Any) -> QueueInfo:
     )
 
 
-def control(app: Any) -> ControlInfo:
+def control(app: Any, *, timeout_s: float) -> ControlInfo:
     """How the worker is reached by remote control. Raises SettingError."""
     from celery.exceptions import ImproperlyConfigured
 
     from fastq.compat.celery.commands import describe_control
 
     try:
-        return describe_control(app)
+        return describe_control(app, timeout_s=timeout_s)
     except ImproperlyConfigured as error:
         raise SettingError(" ".join(str(error).split()), exit_code=1) from error
 

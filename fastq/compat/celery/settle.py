@@ -21,6 +21,7 @@ class Settled(msgspec.Struct, frozen=True, kw_only=True):
     identity: Identity = Identity()
     umask: int | None = None
     pidfile: str | None = None
+    control_timeout_s: float = 30.0
 
 
 def settle_in(app: Any, options: WorkerOptions) -> Settled:
@@ -32,6 +33,7 @@ def settle_in(app: Any, options: WorkerOptions) -> Settled:
         identity=_identity(app, options),
         umask=None if options.umask is not None else _umask(_setting(app, "worker_umask")),
         pidfile=options.pidfile or _setting(app, "worker_pidfile"),
+        control_timeout_s=options.control_timeout,
     )
     if found.umask is not None:
         os.umask(found.umask)

@@ -9,12 +9,14 @@ from fastq.transport.redis.keys import Keys
 from fastq.worker.cluster.actions import Actions
 from fastq.worker.cluster.commands.state import State, View
 from fastq.worker.cluster.commands.table import COMMANDS
+from fastq.worker.cluster.events import Events
 from fastq.worker.cluster.lamport import SharedLamport
 from fastq.worker.cluster.pidbox import Pidbox
 from fastq.worker.cluster.replies import Replies
 from fastq.worker.cluster.subscriptions import Subscriptions
 from fastq.worker.poll import Errands
 from fastq.worker.processes.desk import Desk
+from fastq.worker.processes.scaler import Scaler
 
 
 class Control:
@@ -26,6 +28,8 @@ class Control:
         *,
         view: View,
         actions: Actions,
+        events: Events,
+        scaler: Scaler,
         endpoint: Endpoint,
         keys: Keys,
         subscriptions: Subscriptions,
@@ -38,6 +42,8 @@ class Control:
             program=program,
             clock=SharedLamport(view.segment),
             actions=actions,
+            events=events,
+            scaler=scaler,
             view=view,
             endpoint=endpoint,
             since_s=clock.monotonic(),

@@ -1,4 +1,7 @@
-"""The logical clock of a worker: one more for each thing it says, and later than whatever it has heard."""
+"""The logical clock of a mailbox: one more for each thing it says, and later than whatever it has heard.
+
+The worker's own is in the shared segment, where its children see it. kombu's mailboxes have one beside that.
+"""
 
 from __future__ import annotations
 

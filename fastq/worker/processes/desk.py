@@ -27,9 +27,6 @@ from fastq.worker.processes import posix
 
 logger = logging.getLogger(__name__)
 
-#: Seconds an answer may take. Clients of Celery wait for one second unless they are told otherwise.
-TIMEOUT_S = 30.0
-
 #: Seconds that a question waits for a busy process before another one is forked.
 PATIENCE_S = 0.2
 
@@ -64,9 +61,7 @@ class Clerk(msgspec.Struct, kw_only=True):
 class Desk:
     """Takes questions, gives answers. `fork` asks the nursery for a process with a number."""
 
-    def __init__(
-        self, *, poller: Poller, timers: Timers, fork: Callable[[int], None], timeout_s: float = TIMEOUT_S
-    ) -> None:
+    def __init__(self, *, poller: Poller, timers: Timers, fork: Callable[[int], None], timeout_s: float) -> None:
         self._poller, self._timers, self._fork, self._timeout_s = poller, timers, fork, timeout_s
         self._clerks: dict[int, Clerk] = {}
         self._line: deque[Asked] = deque()

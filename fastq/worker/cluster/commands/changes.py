@@ -31,7 +31,7 @@ def pool_shrink(state: State, n: int = 1, **kwargs: Any) -> Reply:
 
 
 def _not_with_autoscale(state: State, command: str) -> Reply | None:
-    if state.autoscaler is None:
+    if not state.scaler.on:
         return None
     return nok(f"{command} is not supported with autoscale. Adjust autoscale range instead.")
 
@@ -45,9 +45,9 @@ def pool_restart(
 
 def autoscale(state: State, max: int | None = None, min: int | None = None) -> Reply:
     """Modify autoscale settings."""
-    if state.autoscaler is None:
+    if not state.scaler.on:
         raise ValueError("Autoscale not enabled")
-    most, least = state.autoscaler.update(max, min)
+    most, least = state.scaler.limits(max, min)
     return ok(f"autoscale now max={most} min={least}")
 
 

@@ -8,25 +8,22 @@ from __future__ import annotations
 from typing import Any
 
 from fastq.worker.cluster.actions import Reply
-from fastq.worker.cluster.commands.state import State, nok, ok
-
-_NO_EVENTS = nok("event dispatcher unavailable")
+from fastq.worker.cluster.commands.state import State, ok
 
 
 def enable_events(state: State) -> Reply:
     """Tell worker(s) to send task-related events."""
-    return _NO_EVENTS if state.events is None else ok(state.events.enable())
+    return ok(state.events.enable())
 
 
 def disable_events(state: State) -> Reply:
     """Tell worker(s) to stop sending task-related events."""
-    return _NO_EVENTS if state.events is None else ok(state.events.disable())
+    return ok(state.events.disable())
 
 
 def heartbeat(state: State) -> None:
     """Tell worker(s) to send event heartbeat immediately."""
-    if state.events is not None:
-        state.events.heartbeat()
+    state.events.heartbeat()
 
 
 def election(state: State, id: str, topic: str, action: Any = None, **kwargs: Any) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 
@@ -12,9 +12,11 @@ from fastq.program import ProgramInfo
 from fastq.transport.connect import Endpoint
 from fastq.worker.cluster.actions import Actions
 from fastq.worker.cluster.consumers import Consumers
-from fastq.worker.cluster.lamport import Lamport, SharedLamport
+from fastq.worker.cluster.events import Events
+from fastq.worker.cluster.lamport import SharedLamport
 from fastq.worker.pipeline.admit import Admission
 from fastq.worker.processes.children import Children
+from fastq.worker.processes.scaler import Scaler
 
 
 class Errand(msgspec.Struct, frozen=True):
@@ -37,21 +39,6 @@ class Silence:
 SILENT = Silence()
 
 
-class Events(Protocol):
-    """What monitors are told (`fastq.worker.cluster.events`)."""
-
-    def enable(self) -> str: ...
-    def disable(self) -> str: ...
-    def heartbeat(self) -> None: ...
-
-
-class Autoscaler(Protocol):
-    """What keeps the number of children between two bounds."""
-
-    def update(self, most: int | None, least: int | None) -> tuple[int, int]: ...
-    def info(self) -> dict[str, int]: ...
-
-
 class View(msgspec.Struct, frozen=True, kw_only=True):
     """The parts of a worker that commands read, and change nothing of."""
 
@@ -67,18 +54,16 @@ class State(msgspec.Struct, kw_only=True):
 
     node: str
     program: ProgramInfo
-    clock: Lamport | SharedLamport
+    clock: SharedLamport
     actions: Actions
+    events: Events
+    scaler: Scaler
     view: View
     endpoint: Endpoint
     #: When the worker came up, by the monotonic clock.
     since_s: float
-    #: None: nothing is told to monitors.
-    events: Events | None = None
     #: Called with id, topic and action; None: this worker takes no part in elections.
     election: Callable[[str, str, Any], None] | None = None
-    #: None without --autoscale.
-    autoscaler: Autoscaler | None = None
 
     def prefetch_count(self) -> int:
         """What Celery would have as its prefetch count: messages that wait for their time come on top."""

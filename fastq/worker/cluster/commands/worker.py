@@ -73,7 +73,7 @@ def stats(state: State, **kwargs: Any) -> dict[str, Any]:
         "clock": str(state.clock.value),
         "uptime": round(clocks.monotonic() - state.since_s),
         "pool": _pool(state),
-        **({"autoscaler": state.autoscaler.info()} if state.autoscaler is not None else {}),
+        **({"autoscaler": state.scaler.info()} if state.scaler.on else {}),
         "broker": state.program.broker_facts,
         "prefetch_count": state.prefetch_count(),
         "rusage": _rusage(),
