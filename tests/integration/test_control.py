@@ -36,9 +36,10 @@ def ask(lab: Lab, command: str, *, node: str = "w1@tests", **arguments: Any) -> 
     return reply[node]
 
 
-def everybody(lab: Lab, command: str = "ping", *, timeout_s: float = 0.5, **how: Any) -> dict[str, Any]:
-    """What all nodes reply within a time."""
-    replies = lab.client().control.broadcast(command, reply=True, timeout=timeout_s, **how)
+def everybody(lab: Lab, command: str = "ping", *, count: int = 1, **how: Any) -> dict[str, Any]:
+    """What nodes reply: as many as are expected, or whoever does in a moment if that is nobody."""
+    limits: dict[str, Any] = {"timeout": 10, "limit": count} if count else {"timeout": 0.3}
+    replies = lab.client().control.broadcast(command, reply=True, **limits, **how)
     return {node: answer for reply in replies or [] for node, answer in reply.items()}
 
 
@@ -262,11 +263,11 @@ def test_commands_reach_whom_they_are_for(busy: Lab) -> None:
     pong = {"w1@tests": {"ok": "pong"}}
     assert everybody(busy) == pong
     assert everybody(busy, destination=["w1@tests", "x@tests"]) == pong
-    assert everybody(busy, destination=["x@tests"], timeout_s=0.2) == {}
+    assert everybody(busy, destination=["x@tests"], count=0) == {}
     assert everybody(busy, pattern="w*@tests", matcher="glob") == pong
-    assert everybody(busy, pattern="x*", matcher="glob", timeout_s=0.2) == {}
+    assert everybody(busy, pattern="x*", matcher="glob", count=0) == {}
     assert everybody(busy, pattern="w[0-9]@", matcher="pcre") == pong
-    assert everybody(busy, pattern="tests", matcher="pcre", timeout_s=0.2) == {}
+    assert everybody(busy, pattern="tests", matcher="pcre", count=0) == {}
     assert everybody(busy, pattern="x*") == pong, "a pattern without a matcher is no condition"
 
 
@@ -334,14 +335,14 @@ def test_malformed_messages_are_logged_and_ignored(lab: Lab) -> None:
 def test_remote_control_can_be_switched_off(lab: Lab) -> None:
     lab.use(worker_enable_remote_control=False)
     lab.worker()
-    assert everybody(lab) == {}
+    assert everybody(lab, count=0) == {}
     assert lab.run("add", 1, 2) == 3
 
 
 def test_names_and_exchange_are_the_applications(lab: Lab) -> None:
     lab.use(control_exchange="zoo", broker_transport_options={"global_keyprefix": "p:", "fanout_prefix": False})
     lab.worker(name="h")
-    assert list(everybody(lab, timeout_s=1)) == ["h@tests"]
+    assert list(everybody(lab)) == ["h@tests"]
 
 
 @pytest.mark.fastq_only("a stock worker of this kind does not start")
@@ -355,7 +356,7 @@ def test_contradicting_control_settings_are_refused_at_the_start(lab: Lab) -> No
 def test_other_serializers_are_understood_and_used_for_replies(lab: Lab) -> None:
     lab.use(task_serializer="pickle", accept_content=["pickle"], result_serializer="pickle")
     lab.worker()
-    assert everybody(lab, timeout_s=3, limit=1) == {"w1@tests": {"ok": "pong"}}
+    assert everybody(lab) == {"w1@tests": {"ok": "pong"}}
     assert ask(lab, "query_task", ids=("x",)) == {}
 
 
@@ -365,7 +366,7 @@ def test_replies_come_again_after_the_broker_was_away(lab: Lab, proxy: Proxy) ->
     lab.use(broker=lab.db.url)
     assert ask(lab, "ping") == {"ok": "pong"}
     proxy.cut()
-    eventually(lambda: everybody(lab), within_s=20)
+    eventually(lambda: everybody(lab, count=0), within_s=20)
     assert worker.stop() == 0, "it says goodbye through the proxy"
 
 
@@ -409,10 +410,10 @@ def test_a_mixed_fleet_answers_together(lab: Lab) -> None:
     lab.worker()
     lab.worker(engine="celery")
     pong = {"ok": "pong"}
-    assert everybody(lab, limit=2, timeout_s=5) == {"w1@tests": pong, "w2@tests": pong}
-    revoked = everybody(lab, "revoke", limit=2, timeout_s=5, arguments={"task_id": "id-2"})
+    assert everybody(lab, count=2) == {"w1@tests": pong, "w2@tests": pong}
+    revoked = everybody(lab, "revoke", count=2, arguments={"task_id": "id-2"})
     assert set(revoked) == {"w1@tests", "w2@tests"}
-    assert all(everybody(lab, "revoked", limit=2, timeout_s=5)[node] == ["id-2"] for node in revoked)
+    assert all(everybody(lab, "revoked", count=2)[node] == ["id-2"] for node in revoked)
 
 
 # ---------------------------------------------------------------------------- the application's own commands
