@@ -26,6 +26,7 @@ help:
 	@echo "make apm             monitoring agents and libraries that hook into workers, under fastq and under celery"
 	@echo "make lint            style, imports, spelling      make format     what ruff can mend by itself"
 	@echo "make types           mypy, strict"
+	@echo "make docs            the pages that are made from data: docs/celery/settings.md"
 	@echo "make bench           side by side with Celery      make bench-micro  single parts of the hot path"
 	@echo "make debug-core      core tests on a build with assertions and bounds checks"
 	@echo "make sanitize-core   core tests on a build with address and undefined-behaviour sanitizers"
@@ -120,6 +121,9 @@ format: venv
 
 types: venv
 	$(BIN)/mypy
+
+docs: venv
+	$(BIN)/python docs/make_settings.py
 
 # ---------------------------------------------------------------------------- other builds of the core
 

@@ -68,6 +68,7 @@ def setup(
     *,
     logfile: str | None = None,
     format: str | None = None,  # noqa: A002  the name that logging itself uses
+    datefmt: str | None = None,
     color: bool | None = None,
     stream: TextIO | None = None,
 ) -> logging.Handler:
@@ -77,7 +78,7 @@ def setup(
     the file cannot be opened.
     """
     handler = _handler(logfile, stream)
-    handler.setFormatter(Formatter(format or WORKER_FORMAT, color=_wants_color(color, handler)))
+    handler.setFormatter(Formatter(format or WORKER_FORMAT, datefmt=datefmt, color=_wants_color(color, handler)))
     root = logging.getLogger()
     _remove_ours(root)
     root.addHandler(handler)
@@ -88,8 +89,8 @@ def setup(
 class Formatter(logging.Formatter):
     """Format a record, in the colour of its level. A task's format finds `???` where no task is known, as Celery's."""
 
-    def __init__(self, format: str, *, color: bool = False) -> None:  # noqa: A002
-        super().__init__(format, defaults={"task_name": "???", "task_id": "???"})
+    def __init__(self, format: str, *, datefmt: str | None = None, color: bool = False) -> None:  # noqa: A002
+        super().__init__(format, datefmt, defaults={"task_name": "???", "task_id": "???"})
         self.color = color
 
     def format(self, record: logging.LogRecord) -> str:

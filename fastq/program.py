@@ -156,7 +156,6 @@ class ProgramInfo(msgspec.Struct, frozen=True, kw_only=True):
 
     soft_shutdown_timeout_s: float = 0.0
     soft_shutdown_on_idle: bool = False
-    proc_alive_timeout_s: float = 4.0
 
     #: What the application decides about the process, where no option does: whom the nursery has become, the file mask.
     identity: Identity = Identity()
@@ -166,6 +165,9 @@ class ProgramInfo(msgspec.Struct, frozen=True, kw_only=True):
     local_zone: str = ""
 
     log_format: str = ""
+    #: Celery's `worker_log_datefmt` and `worker_log_color`.
+    log_datefmt: str | None = None
+    log_color: bool | None = None
     task_log_format: str = ""
     loglevel: int = 30
     logfile: str | None = None

@@ -133,9 +133,14 @@ def start_log(options: WorkerOptions, program: ProgramInfo | None = None) -> Non
     """Open the log; again when the application is known, which may have a file and a format of its own."""
     template = options.logfile or (program.logfile if program else None)
     logfile = template and file_name(template, node=node_name(options.hostname))
-    log_format = program.log_format if program else None
     try:
-        log.setup(options.loglevel, logfile=logfile, format=log_format, color=False if options.no_color else None)
+        log.setup(
+            options.loglevel,
+            logfile=logfile,
+            format=program.log_format if program else None,
+            datefmt=program.log_datefmt if program else None,
+            color=False if options.no_color else program.log_color if program else None,
+        )
     except OSError as error:
         where = options.given.get("logfile", "application's worker_logfile")
         raise OptionError(f"{where}: cannot open {logfile}: {error.strerror or error}") from error

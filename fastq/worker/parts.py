@@ -9,7 +9,7 @@ from typing import Literal
 
 import msgspec
 
-from fastq import _core
+from fastq import _core, clock
 from fastq.config.settings import WorkerOptions
 from fastq.config.sources import number_in_environment
 from fastq.errors import FastqError
@@ -131,7 +131,9 @@ def assemble(
     """Every part, ready to start. Raises SettingError or UrlError for settings that cannot be used."""
     keys = Keys.from_options(program.transport_options)
     endpoint = Endpoint.parse(
-        program.broker_urls, transport_options=program.transport_options, use_ssl=program.broker_use_ssl
+        in_order(program.broker_urls, strategy=program.broker_failover_strategy),
+        transport_options=program.transport_options,
+        use_ssl=program.broker_use_ssl,
     )
     logs_received = logger.isEnabledFor(logging.INFO)
     ledger = make_ledger(segment, program.tasks, limited=rate_limits(program))
@@ -311,6 +313,13 @@ def assemble(
         results=results,
         result_link=result_link,
     )
+
+
+def in_order(urls: Sequence[str], *, strategy: str) -> list[str]:
+    """The brokers in the order in which they are tried (`broker_failover_strategy`)."""
+    if strategy == "shuffle":
+        return sorted(urls, key=lambda _url: clock.random_fraction())
+    return list(urls)
 
 
 def make_revoked(program: ProgramInfo) -> Revoked:

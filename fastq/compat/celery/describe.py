@@ -258,7 +258,6 @@ def _limits(app: Any, worker: Any) -> dict[str, Any]:
         "time_limit": _seconds(worker.time_limit),
         "soft_shutdown_timeout_s": float(conf.get("worker_soft_shutdown_timeout") or 0.0),
         "soft_shutdown_on_idle": bool(conf.get("worker_enable_soft_shutdown_on_idle")),
-        "proc_alive_timeout_s": float(conf.get("worker_proc_alive_timeout") or 4.0),
     }
 
 
@@ -266,6 +265,8 @@ def _logging(worker: Any, app: Any) -> dict[str, Any]:
     conf = app.conf
     return {
         "log_format": str(conf.worker_log_format),
+        "log_datefmt": conf.get("worker_log_datefmt"),
+        "log_color": conf.get("worker_log_color"),
         "task_log_format": str(conf.worker_task_log_format),
         "loglevel": int(worker.loglevel),
         "logfile": worker.logfile,

@@ -159,6 +159,10 @@ def _replaced_classes(app: Any) -> list[str]:
     conf, found = app.conf, []
     if str(conf.worker_consumer) != "celery.worker.consumer:Consumer":
         found.append(f"worker_consumer {conf.worker_consumer!r} is ignored: there is no Celery consumer")
+    if conf.worker_agent:
+        found.append(f"worker_agent {conf.worker_agent!r} is ignored: there is no Celery consumer")
+    if not isinstance(conf.broker_failover_strategy or "", str):
+        found.append("broker_failover_strategy is no name, and ignored: brokers are tried in turn")
     if str(conf.worker_pool) not in ("prefork", "processes"):
         found.append(f"worker_pool {conf.worker_pool!r} is ignored: tasks run in forked children")
     if str(conf.worker_autoscaler) != "celery.worker.autoscale:Autoscaler":
