@@ -23,7 +23,7 @@ def request_info(raw: bytes, *, node: str, safe: bool = False) -> dict[str, Any]
     except PeerError as error:
         header = Header(task=_text(error.evidence.get("task")), id=_text(error.evidence.get("id")) or "")
     envelope = _envelope(raw)
-    headers, properties = envelope.get("headers") or {}, envelope.get("properties") or {}
+    headers, properties = _object(envelope.get("headers")), _object(envelope.get("properties"))
     args, kwargs = _shown(headers) if safe else _arguments(envelope, header) or _shown(headers)
     return {
         "id": header.id,
@@ -46,7 +46,7 @@ def request_info(raw: bytes, *, node: str, safe: bool = False) -> dict[str, Any]
 
 def read_eta(raw: bytes) -> str | None:
     """When it is to be started, as Celery writes the time; None if it does not say."""
-    eta = (_envelope(raw).get("headers") or {}).get("eta")
+    eta = _object(_envelope(raw).get("headers")).get("eta")
     try:
         moment = parse_iso(eta or "")
     except (ValueError, TypeError, AttributeError):
@@ -56,10 +56,13 @@ def read_eta(raw: bytes) -> str | None:
 
 def _envelope(raw: bytes) -> dict[str, Any]:
     try:
-        envelope = json.loads(raw)
+        return _object(json.loads(raw))
     except (ValueError, RecursionError):
         return {}
-    return envelope if isinstance(envelope, dict) else {}
+
+
+def _object(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
 
 
 def _arguments(envelope: dict[str, Any], header: Header) -> tuple[Any, Any] | None:

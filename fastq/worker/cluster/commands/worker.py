@@ -89,11 +89,11 @@ def _pool(state: State) -> dict[str, Any]:
         "max-tasks-per-child": program.max_tasks_per_child or "N/A",
         "put-guarded-by-semaphore": False,
         "timeouts": [program.soft_time_limit or 0, program.time_limit or 0],
-        "writes": _writes([state.view.segment.peek(slot)["written"] for slot in children.slots]),
+        "writes": spread([state.view.segment.peek(slot)["written"] for slot in children.slots]),
     }
 
 
-def _writes(counts: list[int]) -> dict[str, Any]:
+def spread(counts: list[int]) -> dict[str, Any]:
     """How tasks were spread over the children, in the figures of Celery's pool, which knows those that got one."""
     total, values = sum(counts), [count for count in counts if count]
     share = [f"{count / total:.2f}" for count in values]
