@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from fastq.cli.main import main
+from fastq.cli.start import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -19,6 +19,7 @@ import warnings
 from collections.abc import Sequence
 from typing import Literal, NoReturn
 
+from fastq import dumps
 from fastq._core import Segment
 from fastq.child import aside
 from fastq.child import main as child_main
@@ -174,6 +175,7 @@ class Nursery:
         try:
             die_with_parent(parent)
             self._let_go()
+            dumps.answer()
             forget_inherited_hooks()
             assert self.segment is not None
             assert self.start is not None
@@ -265,6 +267,7 @@ def main(argv: list[str]) -> int:
         # start would inherit.
         signal.signal(number, _leave_it_to_the_engine)
     warnings.filterwarnings("ignore", message=".*multi-threaded.*fork", category=DeprecationWarning)
+    dumps.answer()
     sock = socket.socket(fileno=int(argv[1]))
     sock.set_inheritable(False)
     nursery = Nursery(Link(sock, incoming=ToNursery))

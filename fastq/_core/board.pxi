@@ -14,8 +14,8 @@ FIGURES = (
     "forks", "nurseries", "ends_agreed", "ends_dismissed", "ends_signal", "ends_exit", "ends_starting", "ends_limit",
     "ends_stopped",
     # the broker and the result store
-    "round_trips", "round_trip_ns", "flushes", "flush_ns", "flushed_bytes", "reconnects", "result_reconnects",
-    "restored", "given_back", "abandoned",
+    "round_trips", "round_trip_ns", "flushes", "flush_ns", "flushed_bytes", "reconnects",
+    "restored",
 )
 
 #: States of a worker, as the figure `state` has them.
@@ -39,9 +39,14 @@ cdef enum:
     BACKLOG = 10
     UNSTARTED = 11
     SLOTS_USED = 17
+    FLUSHES = 31
+    FLUSH_NS = 32
+    FLUSHED = 33
 
+cdef dict _VERDICT_NUMBERS = {name: number for number, name in enumerate(VERDICTS)}
 cdef dict _FIGURE_NUMBERS = {name: number for number, name in enumerate(FIGURES)}
-assert len(FIGURES) <= FQ_FIGURES and FIGURES[SLOTS_USED] == "slots_used"
+assert len(FIGURES) <= FQ_FIGURES and FIGURES[SLOTS_USED] == "slots_used" and FIGURES[FLUSHES] == "flushes"
+assert len(VERDICTS) <= FQ_VERDICTS
 
 
 cdef uint32_t name_row(char* names, uint32_t* used, uint32_t rows, bytes name, bint make) noexcept:
@@ -66,6 +71,13 @@ cdef uint32_t task_row(fq_board* board, bytes name, bint make) noexcept:
 
 cdef uint32_t name_queue(fq_board* board, bytes name) noexcept:
     return name_row(&board.queue_names[0][0], &board.queue_rows, FQ_QUEUE_ROWS, name, True)
+
+
+cdef int count_verdict(fq_board* board, bytes task, str kind) except -1:
+    cdef uint32_t row = task_row(board, task, False)
+    cdef int number = _VERDICT_NUMBERS[kind]
+    store64(&board.verdicts[row][number], board.verdicts[row][number] + 1)
+    return 0
 
 
 cdef list names_of(char* names, uint32_t used):
@@ -106,12 +118,6 @@ cdef class Board:
     def pulse(self):
         """The engine's loop goes on."""
         store64(&self.board.figures[TURN_NS], monotonic_ns())
-
-    def judge(self, bytes task not None, str kind not None):
-        """Count a verdict on a message of this task."""
-        cdef uint32_t row = task_row(self.board, task, False)
-        cdef int number = VERDICTS.index(kind)
-        store64(&self.board.verdicts[row][number], self.board.verdicts[row][number] + 1)
 
     def put_length(self, bytes queue not None, uint64_t length):
         """How many messages a queue has now."""

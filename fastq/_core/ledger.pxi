@@ -81,6 +81,16 @@ cdef class Ledger(_Looking):
         figures[UNSTARTED] = self.unstarted()
         store64(&figures[TURN_NS], monotonic_ns())
 
+    def note_verdict(self, bytes task not None, str kind not None):
+        """Count a verdict on a message of this task."""
+        count_verdict(self.board, task, kind)
+
+    def note_flush(self, uint64_t took_ns, uint64_t size):
+        """Count a flush that has been answered, and its bytes."""
+        self.board.figures[FLUSHES] += 1
+        self.board.figures[FLUSH_NS] += took_ns
+        self.board.figures[FLUSHED] += size
+
     def note_lengths(self, list lengths not None):
         """Write what a claim told of the queues' lengths, by key, to the board."""
         cdef uint32_t row, key

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
 import fastq
@@ -10,9 +9,6 @@ from fastq import log
 from fastq.config.settings import WorkerOptions, not_yet_effective
 from fastq.config.values import AUTO
 from fastq.program import ProgramInfo, QueueInfo, TaskInfo
-
-#: The password of a URL, between the user's name and the host.
-_PASSWORD = re.compile(r"(?P<before>\w://[^/@:?#]*:)[^@/?#]+(?P<after>@)")
 
 _HEAD = """\
 {node} fastq {version} ({runner})
@@ -52,7 +48,7 @@ def banner(options: WorkerOptions, program: ProgramInfo, *, platform: str, start
 
 def masked(url: str) -> str:
     """The URL, or several with ; between, with ** for each password."""
-    return _PASSWORD.sub(r"\g<before>**\g<after>", url)
+    return log.without_passwords(url)
 
 
 def _concurrency(options: WorkerOptions, program: ProgramInfo) -> str:

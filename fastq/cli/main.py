@@ -18,13 +18,18 @@ _COMMANDS: Mapping[str, tuple[str, str]] = {
     "check": ("fastq.cli.doctor", "The same as doctor."),
     "beat": ("fastq.cli.beat", "Send the tasks of the application's schedule, each at its time."),
     "recover": ("fastq.cli.recover", "Put what dead workers held back on its queues, with no worker running."),
+    "ping": ("fastq.cli.ping_help", "Are the workers of this host alive? For probes."),
+    "status": ("fastq.cli.status", "What the workers of this host are doing."),
+    "top": ("fastq.cli.top", "The same, again every second."),
+    "stacks": ("fastq.cli.stacks", "Where each busy child is right now."),
+    "metrics": ("fastq.cli.metrics", "Metrics as OpenMetrics text."),
+    "queues": ("fastq.cli.queues", "What waits on the broker, who consumes it, what is held."),
 }
 
 #: Celery's, which work beside fastq workers as far as those take part.
 _CELERY_COMMANDS = frozenset(
     (  # noqa: SIM905  a word list reads better than eighteen lines
-        "amqp call control events flower graph inspect list logtool migrate multi purge report result shell "
-        "status upgrade"
+        "amqp call control events flower graph inspect list logtool migrate multi purge report result shell upgrade"
     ).split()
 )
 

@@ -82,8 +82,11 @@ def _loaded(files: contextlib.ExitStack, options: WorkerOptions, program: Progra
 
 
 def announce(options: WorkerOptions, program: ProgramInfo, *, lease_s: float) -> None:
-    """Print the banner, unless --quiet: the engine calls this when the application is loaded."""
-    if options.quiet:
+    """Print the banner, unless --quiet, or where every line is to be an event.
+
+    The engine calls this when the application is loaded.
+    """
+    if options.quiet or options.log_format == "json":
         return
     started = clock.local_now().replace(microsecond=0, tzinfo=None)
     text = banner(options, program, platform=platform.platform(), started=str(started), lease_s=lease_s)
@@ -140,6 +143,7 @@ def start_log(options: WorkerOptions, program: ProgramInfo | None = None) -> Non
             format=program.log_format if program else None,
             datefmt=program.log_datefmt if program else None,
             color=False if options.no_color else program.log_color if program else None,
+            as_json=options.log_format == "json",
         )
     except OSError as error:
         where = options.given.get("logfile", "application's worker_logfile")

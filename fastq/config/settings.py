@@ -41,6 +41,8 @@ class Setting(msgspec.Struct, frozen=True, kw_only=True):
     bare_variables: tuple[str, ...] = ()
     #: Why it is accepted and has no effect yet. Empty for what works.
     not_yet: str = ""
+    #: Only fastq has it: no variable of Celery's is looked at, which might mean something else.
+    own: bool = False
     #: Values that ask for what happens anyway, and so need no remark.
     harmless: tuple[Any, ...] = ()
 
@@ -259,6 +261,26 @@ class WorkerOptions(msgspec.Struct, frozen=True, kw_only=True):
             doc="Raise SoftTimeLimitExceeded in a task that runs longer.",
         ),
     ] = None
+    http: Annotated[
+        values.Listen | None,
+        declare(
+            "--http",
+            group=WORKER,
+            read=values.listen,
+            own=True,
+            doc="Serve probes, metrics and status at this address, such as 127.0.0.1:8080 or unix:/run/fastq.sock.",
+        ),
+    ] = None
+    log_format: Annotated[
+        str,
+        declare(
+            "--log-format",
+            group=WORKER,
+            read=values.log_lines,
+            own=True,
+            doc="Write the log as `text`, or as `json`, one object a line.",
+        ),
+    ] = "text"
     shutdown_timeout: Annotated[
         float | None,
         declare(
@@ -562,7 +584,8 @@ def variables(name: str) -> tuple[str, ...]:
     setting = SETTINGS[name]
     scope = "" if is_global(setting) else "WORKER_"
     last = scope + (setting.variable or name.upper())
-    return (f"FASTQ_{last}", *setting.bare_variables, f"CELERY_{last}")
+    celerys = () if setting.own else (*setting.bare_variables, f"CELERY_{last}")
+    return (f"FASTQ_{last}", *celerys)
 
 
 def not_yet_effective(options: WorkerOptions) -> dict[str, str]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+import msgspec
+
 from fastq import log
 from fastq.errors import OptionError
 
@@ -115,6 +117,38 @@ def override(text: str) -> tuple[str, str]:
         )
     name = key.lower().replace(".", "_")
     return (f"worker{name}" if name.startswith("_") else name), value
+
+
+class Listen(msgspec.Struct, frozen=True, kw_only=True):
+    """Where to listen: a host and a port, or the path of a unix socket."""
+
+    host: str = ""
+    port: int = 0
+    path: str = ""
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"unix:{self.path}" if self.path else f"{host}:{self.port}"
+
+    @property
+    def is_private(self) -> bool:
+        """Whether only this host can reach it."""
+        return bool(self.path) or self.host in ("localhost", "::1") or self.host.startswith("127.")
+
+
+def listen(text: str) -> Listen:
+    """`127.0.0.1:8080`, `[::1]:8080`, `8080` (on the loopback address), or `unix:/run/fastq.sock`."""
+    if text.startswith(("unix:", "/")):
+        return Listen(path=text.removeprefix("unix:"))
+    host, colon, port = text.rpartition(":")
+    if not port.isdigit() or not 0 < int(port) < 65536 or (colon and not host):
+        raise OptionError(f"must be an address such as 127.0.0.1:8080, or unix:/path, got {text!r}")
+    return Listen(host=host.strip("[]") or "127.0.0.1", port=int(port))
+
+
+def log_lines(text: str) -> str:
+    """`text` or `json`."""
+    return one_of(text, ("text", "json"))
 
 
 def umask(text: str) -> int:

@@ -122,6 +122,22 @@ def remove_files(path: Path) -> None:
             file.unlink()
 
 
+def segment_files() -> list[Path]:
+    """Files of this host that may be segments: side files of workers are among them."""
+    return [path for place in _PLACES for path in place.glob("fastq-*@*")]
+
+
+def is_held(path: Path) -> bool:
+    """Whether an engine holds the lock of a segment. Does not try to take it, not even for a moment: whoever restores
+    a dead worker's claims might come at that very moment, and find it held."""
+    try:
+        inode = path.stat().st_ino
+        locks = Path("/proc/locks").read_text()
+    except OSError:
+        return path.exists()
+    return any(" FLOCK " in line and f":{inode} " in line for line in locks.splitlines())
+
+
 def remove_forgotten() -> None:
     """Remove segments that workers of this user left here long ago, and that no worker came to restore from."""
     for place in _PLACES:

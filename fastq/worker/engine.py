@@ -14,6 +14,7 @@ from fastq.program import ProgramInfo, Verdict
 from fastq.transport.redis.giveback import Place, give_back
 from fastq.worker.cluster.lease import BEAT_S, LEASE_S, LOOK_S, SWEEP_S, Welcome
 from fastq.worker.lifecycle import STOPPING, Event, State, after
+from fastq.worker.observe.notes import Notes
 from fastq.worker.parts import Hooks, Loop, Parts, assemble, rate_limits
 from fastq.worker.pipeline.deal import HORIZON_S
 from fastq.worker.poll import Errands, Poller, Timers
@@ -114,6 +115,10 @@ class Engine:
             )
         )
 
+        self.notes = Notes(segment.board, timers=timers, wanted=lambda: self.children.wanted)
+        self.notes.state(self.state)
+        self.notes.program(program.tasks, nursery=nursery.pid)
+
     def _adopt(self, parts: Parts) -> None:
         self.ledger, self.dealer, self.intake, self.admission = (
             parts.ledger,
@@ -189,6 +194,7 @@ class Engine:
             self.timers.sooner("unstick", HORIZON_S, _nothing)
         if self.state in STOPPING:
             self._go_on_stopping()
+        self.ledger.note_turn()
 
     def _care_for_children(self) -> None:
         if self.recycler.limits.any and self.ledger.busy():
@@ -201,7 +207,8 @@ class Engine:
     def _log_received(self) -> None:
         received, self.ledger.log_received = self.ledger.log_received, []
         for name, identity in received or ():
-            logger.info("Task %s[%s] received", name.decode(), identity.decode())
+            which = {"task_name": name.decode(), "task_id": identity.decode()}
+            logger.info("Task %(task_name)s[%(task_id)s] received", which, extra=which)
 
     def _credit(self) -> int:
         ready = self.children.ready if self.recycler.approves() else 0
@@ -213,6 +220,7 @@ class Engine:
         return min(credit, limit - self.ledger.waiting + turns) if limit else credit
 
     def _measure_round_trip(self, took_s: float) -> None:
+        self.notes.round_trip(took_s)
         self.dealer.round_trip_s += 0.2 * (took_s - self.dealer.round_trip_s)
 
     # ------------------------------------------------------------------ the broker
@@ -220,6 +228,7 @@ class Engine:
     def _broker_came(self, welcome: Welcome) -> None:
         if welcome.dispossessed:
             self._dispossess()
+        self.notes.connected(again=self._announced)
         if not self._announced:
             self._announced = True
             logger.info("Connected to %s", self.endpoint.masked())
@@ -237,6 +246,7 @@ class Engine:
             self.timers.set("sweep", 0.0, self._sweep)
 
     def _broker_went(self) -> None:
+        self.notes.disconnected()
         self.waiting.lost()
         self.pulse.stop()
         self.events.went()
@@ -254,6 +264,7 @@ class Engine:
         _log_errors(errors)
         if not errors:
             self._lease_until_s = sent_at_s + LEASE_S
+            self.notes.lease()
 
     def _holds_its_lease(self) -> bool:
         """Whether what this worker holds is certainly its own. If not, nothing more is started until the broker has
@@ -292,6 +303,8 @@ class Engine:
         self._looking = False
         if isinstance(outcome, Exception):
             self._janitor_failed(outcome)
+        elif isinstance(outcome, list):
+            self.notes.restored(sum(each.restored for each in outcome))
 
     def _sweep(self) -> None:
         if self.state is State.RUNNING:
@@ -304,7 +317,8 @@ class Engine:
         self._sweeping = False
         if isinstance(outcome, Exception):
             self._janitor_failed(outcome)
-        elif outcome:
+        elif isinstance(outcome, int) and outcome:
+            self.notes.restored(outcome)
             logger.warning("Restored %s messages that stock workers held beyond the visibility timeout", outcome)
 
     def _janitor_failed(self, error: Exception) -> None:
@@ -345,6 +359,7 @@ class Engine:
             logger.error("A child died while it carried out a verdict; its message is dropped.")
             self.ledger.settle(entry)
         elif self.state is State.COLD and flags & _core.LATE and self.ledger.where(entry) is not None:
+            self.admission.count_verdict(verdict)
             self._returning.append((entry, *_place_of(self.ledger, entry)))
         else:
             self.admission.judge(entry, payload, verdict)
@@ -398,6 +413,7 @@ class Engine:
         self.nursery, self.program = nursery, program
         self.control.change(program)
         self.beat.relieve()
+        self.notes.program(program.tasks, nursery=nursery.pid)
         self.dealer.multiplier = program.prefetch_multiplier
         if self._announced:
             nursery.notify("worker_ready", {})
@@ -426,6 +442,7 @@ class Engine:
 
     def _enter(self, event: Event) -> None:
         before, self.state = self.state, after(self.state, event)
+        self.notes.state(self.state)
         if before is State.RUNNING:
             self._close_doors()
             self.timers.cancel("autoscale")

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from fastq import clock
+from fastq import clock, dumps
 from fastq.config.identity import become
 from fastq.config.nodename import node_name
 from fastq.config.settings import WorkerOptions
@@ -20,7 +20,7 @@ from fastq.ipc.messages import Failed, Ready, Start, ToEngine
 from fastq.ipc.segment import SharedSegment
 from fastq.program import ProgramInfo
 from fastq.worker.lifecycle import Event, State
-from fastq.worker.poll import Errands, Poller, Timers
+from fastq.worker.poll import PULSE_S, Errands, Poller, Timers
 from fastq.worker.processes.nursery import NurseryProcess
 from fastq.worker.processes.posix import Signals
 from fastq.worker.service import Service
@@ -28,6 +28,8 @@ from fastq.worker.watch import FileWatcher, require_watchfiles
 
 if TYPE_CHECKING:
     from fastq.worker.engine import Engine
+    from fastq.worker.observe.http import Server
+    from fastq.worker.observe.notes import Lengths
 
 logger = logging.getLogger(__name__)
 
@@ -78,18 +80,22 @@ class Worker:
         self.segment: SharedSegment | None = None
         self.nursery: NurseryProcess | None = None
         self._watcher: FileWatcher | None = None
+        self._server: Server | None = None
+        self._lengths: Lengths | None = None
         self.signals = Signals(
             self.poller,
             numbers=[signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP],
             act=self._signalled,
         )
         faulthandler.register(signal.SIGUSR1)
+        dumps.answer()
 
     # Starting
 
     def run(self) -> int:
         if self.options.reload:
             require_watchfiles()
+        self._open_up()
         program = self._load()
         if program is None:
             return self._code
@@ -98,6 +104,8 @@ class Worker:
         for warning in program.warnings:
             logger.warning("%s", warning)
         self._engine = self._make_engine(program)
+        if self._server is not None:
+            self._lengths = look_at_lengths(self._engine)
         if self.options.purge:
             self._purge(self._engine)
         if self.options.reload:
@@ -140,9 +148,24 @@ class Worker:
             shutdown_timeout_s=self.options.shutdown_timeout,
         )
 
+    def _open_up(self) -> None:
+        """Make what others see of this worker. A wrong address of --http is said before anything else is begun."""
+        listener = None
+        if self.options.http is not None:
+            from fastq.worker.observe.http import listen
+
+            listener = listen(self.options.http)
+        self.segment = SharedSegment.create(self.name, slots=MOST_SLOTS)
+        self.segment.board.pulse()
+        if listener is not None:
+            from fastq.worker.observe.http import Server
+            from fastq.worker.observe.pages import Pages
+
+            self._server = Server(listener, get=Pages(self.segment).get)
+
     def _load(self) -> ProgramInfo | None:
         """Have the nursery load the application; None if we were stopped meanwhile."""
-        self.segment = SharedSegment.create(self.name, slots=MOST_SLOTS)
+        assert self.segment is not None
         self.nursery = self._start_nursery()
         # A third of a start is the import of redis-py: it is done while the nursery, on another core, imports Celery.
         gc.disable()
@@ -151,7 +174,8 @@ class Worker:
         gc.freeze()
         gc.enable()
         while self._program is None and self._failed is None and not self._stopped_early:
-            self.poller.wait(None)
+            self.segment.board.pulse()
+            self.poller.wait(PULSE_S)
         if self._failed is not None:
             raise _as_error(self._failed)
         return self._program
@@ -166,6 +190,7 @@ class Worker:
             worker=self.name,
             tasks=list(tasks),
         )
+        self.segment.board.add("nurseries")
         return NurseryProcess(start, poller=self.poller, said=self._said, ended=self._nursery_ended)
 
     def _said(self, nursery: NurseryProcess, message: ToEngine) -> None:
@@ -230,14 +255,20 @@ class Worker:
         if self._engine is None:
             self._stopped_early = True
             return
-        # On stderr, whatever the log level is, in Celery's words.
-        sys.stderr.write(f"\nworker: {'Cold' if cold else 'Warm'} shutdown (MainProcess)\n")
-        sys.stderr.flush()
+        self._say_shutdown("Cold" if cold else "Warm")
         if self._engine.state is State.RUNNING:
             how = "Cold" if cold else "Warm"
             arguments: dict[str, object] = {"sig": signal.Signals(number).name, "how": how, "exitcode": self._code}
             self._engine.nursery.notify("worker_shutting_down", arguments)
         self._engine.stop(Event.QUIT if cold else Event.TERM)
+
+    def _say_shutdown(self, how: str) -> None:
+        """On stderr, whatever the log level is, in Celery's words; unless every line is to be an event."""
+        if self.options.log_format == "json":
+            logger.warning("worker: %s shutdown (MainProcess)", how)
+            return
+        sys.stderr.write(f"\nworker: {how} shutdown (MainProcess)\n")
+        sys.stderr.flush()
 
     def _end(self, engine: Engine) -> int:
         if engine.failure is not None:
@@ -257,15 +288,33 @@ class Worker:
         if self._engine is not None:
             self._engine.close()
             self._engine = None
-        elif self.nursery is not None:
-            self.nursery.kill()
-            if self.segment is not None:
-                self.segment.remove()
+        elif self.segment is not None:
+            if self.nursery is not None:
+                self.nursery.kill()
+            self.segment.remove()
+        if self._server is not None:
+            self._server.close()
+        if self._lengths is not None:
+            self._lengths.close()
         if self._watcher is not None:
             self._watcher.close()
         self.signals.close()
         self.errands.close()
         self.poller.close()
+
+
+def look_at_lengths(engine: Engine) -> Lengths:
+    """Have the queues' lengths looked up from time to time: somebody may ask for them."""
+    from fastq.worker.observe.notes import Lengths
+
+    return Lengths(
+        engine.segment.board,
+        endpoint=engine.endpoint,
+        keys=engine.intake.keys,
+        is_up=lambda: engine.broker.up,
+        timers=engine.timers,
+        errands=engine.errands,
+    )
 
 
 def _as_error(failed: Failed) -> FastqError:

@@ -11,6 +11,9 @@ from typing import Any
 
 from fastq import clock
 
+#: Seconds between turns of a loop in which nothing happens: one that makes none for long is taken for stuck.
+PULSE_S = 1.0
+
 
 class Poller:
     """An epoll(7) with a callback for each descriptor."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import time
 from datetime import timedelta
@@ -12,6 +13,7 @@ from typing import Any
 from celery import group
 from celery.app.task import Context
 from celery.exceptions import Ignore, Reject, SoftTimeLimitExceeded
+from celery.utils.log import get_task_logger
 
 from tests.apps.build import TaskTable
 from tests.apps.dying import add_deaths, add_growth
@@ -354,6 +356,14 @@ def returns_result(self: Any) -> Any:
 def expiring() -> str:
     """Has an expiry of its own."""
     return "in time"
+
+
+@table.task("t.say")
+def say(text: str) -> None:
+    """Write it in all the ways in which tasks write."""
+    logging.getLogger("some.library").warning("library: %s", text)
+    get_task_logger(__name__).warning("task: %s", text)
+    print(f"print: {text}")
 
 
 @table.task("t.progress", bind=True)

@@ -137,3 +137,29 @@ def test_values_that_cannot_be_read_are_named(read: Callable[[str], object], tex
     with pytest.raises(OptionError) as caught:
         read(text)
     assert repr(text) in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("text", "shown", "private"),
+    [
+        ("127.0.0.1:8080", "127.0.0.1:8080", True),
+        ("8080", "127.0.0.1:8080", True),
+        ("[::1]:8080", "[::1]:8080", True),
+        ("0.0.0.0:9090", "0.0.0.0:9090", False),
+        ("unix:/run/w.sock", "unix:/run/w.sock", True),
+        ("/run/w.sock", "unix:/run/w.sock", True),
+    ],
+)
+def test_addresses_to_listen_on(text: str, shown: str, private: bool) -> None:
+    found = values.listen(text)
+    assert (str(found), found.is_private) == (shown, private)
+
+
+@pytest.mark.parametrize("text", ["", ":8080", "host", "host:", "host:99999", "host:web"])
+def test_addresses_that_are_none(text: str) -> None:
+    with pytest.raises(OptionError, match="address"):
+        values.listen(text)
+
+
+def test_fastqs_own_settings_have_no_variable_of_celerys() -> None:
+    assert variables("log_format") == ("FASTQ_WORKER_LOG_FORMAT",)

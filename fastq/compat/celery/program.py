@@ -30,6 +30,10 @@ class CeleryProgram:
         """Import and set up. Raises ApplicationError, SettingError or OptionError."""
         from fastq.compat.celery.worker import set_up
 
+        if options.log_format == "json":
+            from fastq.compat.celery.logs import write_json
+
+            write_json()
         self.app = find(options)
         more = useroptions.read(self.app, options)
         useroptions.announce(self.app, more)

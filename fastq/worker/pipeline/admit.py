@@ -112,7 +112,8 @@ class Admission:
     def _decide(self, entry: int, raw: bytes, header: Header, *, due: bool) -> None:
         number = self.number(header)
         if self._log_received and not due:
-            logger.info("Task %s[%s] received", header.shadow or header.task, header.id)
+            which = {"task_name": header.shadow or header.task, "task_id": header.id}
+            logger.info("Task %(task_name)s[%(task_id)s] received", which, extra=which)
         if header.task is not None and number is None and self._expecting():
             self._park(entry, raw, clock.now() + SOON_S)
         elif header.task is not None and number is None:
@@ -162,8 +163,14 @@ class Admission:
             hard_s=hard_s,
         )
 
+    def count_verdict(self, verdict: Verdict) -> None:
+        """One more message that ended in this way."""
+        task = "" if verdict.task is None else self.tasks[verdict.task].name
+        self._ledger.note_verdict(task.encode(), verdict.kind)
+
     def judge(self, entry: int, raw: bytes, verdict: Verdict) -> None:
         """Have a child tell result store and application how the engine had to end this message."""
+        self.count_verdict(verdict)
         self.buckets.forget(entry)
         self.judged += 1
         said = msgspec.msgpack.encode(verdict)

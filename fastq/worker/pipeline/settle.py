@@ -48,6 +48,7 @@ class Settler:
         self._flying: tuple[bytes, int] | None = None
         self._expected: deque[_Sent] = deque()
         self._waits_since: float | None = None
+        self._sent_at_ns = 0
         self.stream: Stream | None = None
 
     @property
@@ -82,6 +83,7 @@ class Settler:
         if self._flying is None or self.stream is None:
             return
         data, replies = self._flying
+        self._sent_at_ns = clock.monotonic_ns()
         self.ask(data, replies + 1, self._flushed)
 
     def ask(self, data: bytes, replies: int, done: Callable[[list[bytes]], None]) -> None:
@@ -116,6 +118,8 @@ class Settler:
         if refused:
             self._refused(errors)
             return
+        if self._flying is not None:
+            self._ledger.note_flush(clock.monotonic_ns() - self._sent_at_ns, len(self._flying[0]))
         self._flying = None
         self._ledger.confirm()
         if errors:

@@ -249,6 +249,7 @@ class Children:
         child = self._children.get(message.slot)
         if child is None:
             return
+        self._segment.board.add("forks")
         child.pid, child.pidfd = message.pid, posix.open_pidfd(message.pid)
         if child.pidfd is not None:
             self._poller.watch(child.pidfd, lambda _events: self._died(child))
@@ -306,6 +307,7 @@ class Children:
         self._jobs += 1
         note = posix.death_note(status, number=self._jobs)
         agreed = os.WIFEXITED(status) and os.WEXITSTATUS(status) in AGREED
+        self._segment.board.add(self._cause(child, status, agreed=agreed))
         if child.victim is not None and child.sentence is not None:
             self._lost(child, child.sentence)
         elif child.victim is not None:
@@ -314,6 +316,16 @@ class Children:
             self._lost(child, verdict)
         elif not (agreed or child.dismissed or child.sentence):
             logger.error("%s", self._obituary(child, status, maxrss_kib))
+
+    def _cause(self, child: Child, status: int, *, agreed: bool) -> str:
+        """The figure that its end is counted with."""
+        if child.sentence is not None:
+            return "ends_limit" if child.sentence.kind == "timeout" else "ends_stopped"
+        if child.dismissed or agreed:
+            return "ends_dismissed" if child.dismissed else "ends_agreed"
+        if self._core.state(child.slot) == _core.BOOTING:
+            return "ends_starting"
+        return "ends_signal" if os.WIFSIGNALED(status) else "ends_exit"
 
     def _obituary(self, child: Child, status: int, maxrss_kib: int) -> str:
         how = (
