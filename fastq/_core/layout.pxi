@@ -17,7 +17,6 @@ from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memchr, memcmp, memcpy, memmove, memset
 
 import os as _os
-import tempfile as _tempfile
 
 cdef extern from *:
     """

@@ -355,7 +355,9 @@ def write_side(str prefix not None, str suffix not None, bytes payload not None)
     try:
         write_private(path, payload)
     except OSError:
-        path = _os.path.join(_tempfile.gettempdir(), _os.path.basename(path))
+        import tempfile  # as rarely as this happens: a probe imports this module, too
+
+        path = _os.path.join(tempfile.gettempdir(), _os.path.basename(path))
         write_private(path, payload)
     return _os.fsencode(path)
 

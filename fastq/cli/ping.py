@@ -6,7 +6,7 @@ is stuck does not.
 
 from __future__ import annotations
 
-import socket
+import os
 import sys
 from collections.abc import Sequence
 
@@ -42,7 +42,7 @@ def _named(node: str | None) -> str | None:
         return node
     if node.count("%") == node.count("%h"):
         name, at, host = node.partition("@")
-        return f"{name if at else 'celery'}@{host if at else name}".replace("%h", socket.gethostname())
+        return f"{name if at else 'celery'}@{host if at else name}".replace("%h", os.uname().nodename)
     from fastq.config.nodename import node_name  # takes its time
 
     return node_name(node)

@@ -46,11 +46,12 @@ def test_it_shows_what_celery_shows() -> None:
 
 
 def test_it_shows_what_is_different() -> None:
-    text = draw(WorkerOptions(beat=True, autoscale=(3, 1), given={"beat": "--beat", "autoscale": "--autoscale"}))
+    given = {"pool_start_method": "--pool-start-method", "autoscale": "--autoscale"}
+    text = draw(WorkerOptions(pool_start_method="spawn", autoscale=(3, 1), given=given))
     assert "concurrency: {min=1, max=3} (prefork" in text
     assert "prefetch:    auto (worker_prefetch_multiplier 4)" in text
     assert "leased for 10 s" in text
-    assert "[not yet effective]\n.> --beat\n" in text
+    assert "[not yet effective]\n.> --pool-start-method\n" in text
 
 
 @pytest.mark.parametrize(("level", "shown"), [(30, []), (20, ["proj.add"]), (10, ["celery.chain", "proj.add"])])

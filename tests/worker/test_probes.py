@@ -244,7 +244,8 @@ def test_a_probe_takes_little_more_than_an_interpreter(lab: Lab) -> None:
 def test_readiness_follows_the_broker(proxy: Proxy, lab: Lab) -> None:
     lab.use(broker=proxy.url(number=lab.db.number), backend=lab.db.url)
     served = Served(lab, concurrency=1)
-    assert served.probe("readyz") == 200
+    # The broker was there first; children may take a moment longer.
+    eventually(lambda: served.probe("readyz") == 200, within_s=10)
     proxy.refuse()
     proxy.cut()
     eventually(lambda: served.probe("readyz") == 503, within_s=5)

@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 from celery import Celery
 
+from fastq.monitor.local import local_workers
+from fastq.monitor.snapshot import tasks
 from tests.eventually import eventually
 from tests.fix_lab import Lab, close_app
 from tests.fix_worker import WorkerProcess
@@ -35,7 +37,7 @@ class Site:
 
     def start(self, *args: str, concurrency: int = 2) -> None:
         self.lab.module = "tests.apps.changing"
-        self.worker = self.lab.worker(*args, concurrency=concurrency)
+        self.worker = self.lab.worker(*args, concurrency=concurrency, name=f"site{os.getpid()}")
 
     def send(self, name: str, *args: Any, **options: Any) -> Any:
         return self.client.send_task(name, args, **options)
@@ -55,6 +57,17 @@ def site(lab: Lab) -> Iterator[Site]:
     made = Site(lab)
     yield made
     close_app(made.client)
+
+
+def test_tasks_that_come_with_a_reload_are_counted_by_name(site: Site) -> None:
+    site.code(1)
+    site.start()
+    assert site.run() == 1
+    site.code(2, "another")
+    site.reload()
+    assert (site.run("another"), site.run()) == (2, 2)
+    [worker] = local_workers(site.worker.node)
+    eventually(lambda: {runs.task: runs.executed for runs in tasks(worker.board)} == {"version": 2, "another": 1})
 
 
 def test_tasks_are_run_by_the_new_code_in_the_same_worker(site: Site) -> None:
