@@ -99,9 +99,11 @@ def test_a_running_task_is_ended(lab: Lab, name: str) -> None:
     eventually(lab.idle)
 
 
-def test_terminate_is_by_term_unless_another_signal_is_named(lab: Lab) -> None:
-    sent = lab.send("nap", "r-term", 60)
-    eventually(lambda: lab.ledger.count("start", "r-term") == 1)
+@pytest.mark.parametrize("name", ["nap", "nap_late"])
+def test_terminate_is_by_term_unless_another_signal_is_named(lab: Lab, name: str) -> None:
+    token = f"r-term-{name}"
+    sent = lab.send(name, token, 60)
+    eventually(lambda: lab.ledger.count("start", token) == 1)
     assert ask(lab, "revoke", sent.id, terminate=True) == {"ok": f"terminate: {sent.id}"}
     terminated(lab, sent.id)
     assert lab.run("add", 2, 3) == 5

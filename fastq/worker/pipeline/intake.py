@@ -83,6 +83,24 @@ class Skip:
         return self._left == 0
 
 
+class Unblock:
+    """The answer of CLIENT UNBLOCK, which travels on another connection than what it is to end. If it was faster, the
+    waiter would block for WAIT_S all the same, and a worker that stops would wait with it: so it is asked again."""
+
+    def __init__(self, intake: Intake, waiter: Waiter) -> None:
+        self._intake, self._waiter, self._n = intake, waiter, waiter.n
+
+    def begin(self, reader: _core.Reader) -> None: ...
+
+    def read(self, reader: _core.Reader) -> bool:
+        whole, answer = reader.value()
+        if isinstance(answer, RuntimeError):
+            logger.warning("Redis: %s", answer)
+        elif whole and answer == 0 and self._waiter.armed and self._waiter.n == self._n:
+            self._intake.unblock(self._waiter)
+        return whole
+
+
 class Claim:
     """A claiming transaction on its way."""
 
@@ -407,7 +425,12 @@ class Intake:
             concerned = keys is None or waiter.key in keys
             if concerned and waiter.armed and not waiter.leaving and waiter.client_id is not None:
                 waiter.leaving = True
-                self.ask(commands.pack("CLIENT", "UNBLOCK", waiter.client_id), Skip(1))
+                self.unblock(waiter)
+
+    def unblock(self, waiter: Waiter) -> None:
+        """Have the server end a wait."""
+        assert waiter.client_id is not None
+        self.ask(commands.pack("CLIENT", "UNBLOCK", waiter.client_id), Unblock(self, waiter))
 
     def waited(self, waiter: Waiter, *, moved: bool) -> None:
         """A waiter has been answered."""
