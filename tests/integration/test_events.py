@@ -14,6 +14,7 @@ from tests.eventually import eventually
 from tests.fix_events import Listener
 from tests.fix_lab import RESULT_S, Lab
 from tests.fix_monitor import Monitor
+from tests.fix_proxy import Proxy
 from tests.fix_redis import RedisServer, fresh_database
 
 #: Where no two runs agree.
@@ -276,3 +277,55 @@ def test_events_of_a_stop_still_arrive(lab: Lab) -> None:
         lab.ledger.open_gate("gate")
         listener.wait(held.id, "task-succeeded", within_s=RESULT_S)
         worker.wait()
+
+
+def test_events_are_switched_while_the_worker_runs(lab: Lab) -> None:
+    with Listener(lab.client(), lab.db) as listener:
+        lab.worker(quiet=("--without-mingle",), concurrency=2)
+        control = lab.app.control
+        before, during, after = lab.send("add", 1, 1), None, None
+        assert before.get(timeout=RESULT_S) == 2
+        assert _answers(control.enable_events(reply=True)) == {"ok": "task events enabled"}
+        assert _answers(control.enable_events(reply=True)) == {"ok": "task events already enabled"}
+        during = lab.send("add", 2, 2)
+        listener.wait(during.id, "task-received", "task-started", "task-succeeded")
+        assert _answers(control.disable_events(reply=True)) == {"ok": "task events disabled"}
+        assert _answers(control.disable_events(reply=True)) == {"ok": "task events already disabled"}
+        after = lab.send("add", 3, 3)
+        assert after.get(timeout=RESULT_S) == 6
+        control.heartbeat()
+        eventually(lambda: [e for e in listener.named("worker-heartbeat") if e["freq"] == 5])
+    assert listener.types(before.id) == listener.types(after.id) == []
+
+
+def test_events_of_the_option_stay_on(lab: Lab) -> None:
+    lab.worker("-E", quiet=("--without-mingle",))
+    control = lab.app.control
+    assert _answers(control.enable_events(reply=True)) == {"ok": "task events already enabled"}
+    assert _answers(control.disable_events(reply=True)) == {"ok": "task events already disabled"}
+    with Listener(lab.client(), lab.db) as listener:
+        listener.wait(lab.send("add", 1, 1).id, "task-succeeded")
+
+
+def _answers(replies: list[dict[str, Any]]) -> Any:
+    [reply] = replies
+    return reply["w1@tests"]
+
+
+@pytest.mark.fastq_only(reason="Celery keeps everything, and its order of messages is another")
+def test_events_wait_for_a_broker_that_is_away(proxy: Proxy, lab: Lab) -> None:
+    """The worker's way to Redis is cut while a task runs: what happened meanwhile is told afterwards."""
+    direct = lab.client(broker=lab.db.url)
+    lab.use(broker=proxy.url(number=lab.db.number), backend=lab.db.url)
+    with Listener(direct, lab.db) as listener:
+        worker = lab.worker("-E", quiet=("--without-mingle",))
+        held = direct.tasks["t.hold"].delay("gate")
+        listener.wait(held.id, "task-received", "task-started")
+        proxy.refuse()
+        proxy.cut()
+        worker.wait_log("Connection to the broker lost")
+        lab.ledger.open_gate("gate")
+        eventually(lambda: lab.ledger.count("end", "gate"))
+        proxy.accept()
+        listener.wait(held.id, "task-succeeded")
+        eventually(lambda: len(listener.named("worker-online")) == 2)
