@@ -31,10 +31,13 @@ cdef extern from *:
         if (!holds) { fprintf(stderr, "fastq._core is broken: %s\\n", what); abort(); } }
 
     static inline void *fq_malloc(size_t n) { void *p = malloc(n); fq_alive += p != NULL; return p; }
+    static inline void *fq_calloc(size_t n, size_t size) {
+        void *p = calloc(n, size); fq_alive += p != NULL; return p; }
     static inline void *fq_realloc(void *old, size_t n) {
         int fresh = old == NULL; void *p = realloc(old, n); fq_alive += fresh && p != NULL; return p; }
     static inline void fq_free(void *p) { fq_alive -= p != NULL; free(p); }
     #define malloc fq_malloc
+    #define calloc fq_calloc
     #define realloc fq_realloc
     #define free fq_free
     #define FQ_IS_DEBUG 1

@@ -24,6 +24,8 @@ PAST = datetime(2020, 1, 1, tzinfo=timezone.utc)
 
 #: What is sent, and how what is heard of it ends.
 SCENES: dict[str, tuple[Callable[[Lab, str], Any], tuple[str, ...]]] = {
+    "terminated": (lambda lab, i: terminate(lab, i), ("task-revoked",)),
+    "revoked": (lambda lab, i: revoke(lab, i), ("task-revoked",)),
     "success": (lambda lab, i: lab.send("add", 1, 2, task_id=i), ("task-succeeded",)),
     "text": (lambda lab, i: lab.send("ret", 'an "é" \\ \n', task_id=i), ("task-succeeded",)),
     "long": (lambda lab, i: lab.send("ret", ["y" * 3000], task_id=i), ("task-succeeded",)),
@@ -65,6 +67,20 @@ def send_old(lab: Lab, task_id: str) -> Any:
     """As a client of Celery 3 would."""
     old = lab.client(task_protocol=1)
     return old.tasks["t.add"].apply_async((1, 2), task_id=task_id)
+
+
+def revoke(lab: Lab, task_id: str) -> Any:
+    """Before it is sent."""
+    lab.app.control.revoke(task_id, reply=True)
+    return lab.send("add", 1, 1, task_id=task_id)
+
+
+def terminate(lab: Lab, task_id: str) -> Any:
+    """While it runs."""
+    sent = lab.send("hold", task_id, task_id=task_id)
+    eventually(lambda: lab.ledger.count("start", task_id))
+    lab.app.control.revoke(task_id, terminate=True, reply=True)
+    return sent
 
 
 def id_of(scene: str) -> str:

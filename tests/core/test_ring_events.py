@@ -175,7 +175,7 @@ def test_messages_have_a_size(lab: Telling) -> None:
 def test_a_child_that_tells_dies_at_every_step(tmp_path: Path) -> None:
     """Nobody hears of an end that was none; what has ended is heard of, unless the child died in the telling."""
     for step in range(1, 10_000):
-        lab = Telling(tmp_path, result_bytes=4096)
+        lab = Telling(tmp_path, task_bytes=32768, result_bytes=16384)
         port = lab.open_child(0)
         lab.ledger.set_depths(100)
         lab.take([envelope(task, task_id=f"id-{n}") for n in range(6) for task in (EARLY, LATE)])
