@@ -2,6 +2,7 @@
 
 Celery's fixture calls `celery.contrib.testing.worker.start_worker`, which is replaced here. What those tests look up in
 the process of an in-process worker (its log records, its `task_received` signal, `celery.worker.state`) is brought
+here by the worker.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from typing import Any
 import pytest
 from celery import signals
 from celery.app import trace
+from celery.app.control import Inspect
 from celery.contrib.testing import worker as embedded
 from celery.utils.nodenames import anon_nodename
 from celery.worker import state
@@ -35,6 +37,7 @@ LONGEST_S = 200
 READY_S, STOP_S = 60, 30
 
 _embedded_start = embedded.start_worker
+_inspect_init = Inspect.__init__
 
 
 class WorkerProcess:
@@ -149,9 +152,15 @@ class Report:
         self.path.write_text(json.dumps(self.tests, indent=1))
 
 
+def _ask_one(self: Inspect, *args: Any, **options: Any) -> None:
+    """There is one worker: a question to all is answered by the first reply, not after a second without another."""
+    _inspect_init(self, *args, **{"limit": 1, **options})
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Before Celery's fixtures are used."""
     embedded.start_worker = start_worker
+    Inspect.__init__ = _ask_one
     config.pluginmanager.register(Report(Path(os.environ["CELERY_SUITE_REPORT"])))
 
 

@@ -64,6 +64,7 @@ class Runner:
         results = Results(self.engine)
         for self.signals in (False, True):
             self._session(results, only=only)
+        (self.out / f"results-{self.engine}.json").write_bytes(msgspec.json.encode(results))
         return results
 
     def _session(self, results: Results, *, only: Sequence[str]) -> None:
