@@ -20,7 +20,7 @@ help:
 	@echo "make demo            install, start a worker, send 100,000 tasks, show the figures beside Celery's"
 	@echo "make test            all tests but the long campaigns, with a Redis of their own"
 	@echo "make test-slow-path  the same without the compiled fast path (FASTQ_FAST=0)"
-	@echo "make celery-suite    Celery's own integration tests, with fastq and with celery worker, side by side: 20 minutes"
+	@echo "make celery-suite    Celery's own integration tests, with fastq and with celery worker, side by side: 20 min"
 	@echo "make celery-suite-quick  a choice of them with fastq, one minute"
 	@echo "make faults          the long campaigns: processes killed and wires cut, again and again"
 	@echo "make apm             monitoring agents and libraries that hook into workers, under fastq and under celery"

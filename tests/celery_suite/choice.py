@@ -49,9 +49,6 @@ SIGNALS = [
     "test_tasks.py::test_signal_bound_method_receivers",
 ]
 
-#: What is run with every change: about a minute.
-QUICK: list[str] = []
-
 
 def not_applicable() -> list[str]:
     """All patterns of tests that are not run."""

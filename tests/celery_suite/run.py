@@ -11,7 +11,7 @@ from pathlib import Path
 
 import msgspec
 
-from tests.celery_suite.choice import SIGNALS, not_applicable
+from tests.celery_suite.choice import SIGNALS, is_any, not_applicable
 from tests.celery_suite.source import ROOT
 from tests.fix_redis import RedisServer
 
@@ -32,7 +32,7 @@ class Results(msgspec.Struct):
 
     engine: str
     tests: dict[str, Outcome] = {}
-    #: Tests that failed the first time and passed alone.
+    #: Tests that failed at first and passed alone.
     repeated: set[str] = set()
 
     def named(self, outcome: str) -> list[str]:
@@ -63,18 +63,24 @@ class Runner:
             old.unlink()
         results = Results(self.engine)
         for self.signals in (False, True):
-            self._session(results, only=only)
+            if not only or any(self._may_be_here(pattern) for pattern in only):
+                self._session(results, only=only)
         (self.out / f"results-{self.engine}.json").write_bytes(msgspec.json.encode(results))
         return results
 
+    def _may_be_here(self, pattern: str) -> bool:
+        waits = is_any(pattern, SIGNALS)
+        return waits or any(name.startswith(pattern) for name in SIGNALS) if self.signals else not waits
+
     def _session(self, results: Results, *, only: Sequence[str]) -> None:
-        """Those that fail are run once more, alone. Celery itself repeats many of them up to five times."""
+        """Those that fail are run again, alone, twice at most. Celery itself repeats many of them five times."""
         found = self._pytest(only=only)
-        failed = [name for name, test in found.items() if test.outcome == "failed"]
-        if failed:
-            again = self._pytest(only=failed)
-            results.repeated |= {name for name, test in again.items() if test.outcome == "passed"}
-            found |= again
+        for _attempt in range(2):
+            failed = [name for name, test in found.items() if test.outcome == "failed"]
+            if failed:
+                again = self._pytest(only=failed)
+                results.repeated |= {name for name, test in again.items() if test.outcome == "passed"}
+                found |= again
         results.tests |= found
 
     def _pytest(self, *, only: Sequence[str]) -> dict[str, Outcome]:

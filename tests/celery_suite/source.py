@@ -33,12 +33,17 @@ def _archive() -> Path:
     wanted = CACHE / f"celery-{celery.__version__}.tar.gz"
     if not wanted.exists():
         CACHE.mkdir(parents=True, exist_ok=True)
-        command = [sys.executable, "-m", "pip", "download", "--disable-pip-version-check", "--quiet", "--dest"]
-        command += [str(CACHE), "--no-deps", "--no-binary", "celery", "--no-build-isolation"]
-        done = subprocess.run([*command, f"celery=={celery.__version__}"], capture_output=True, text=True, check=False)
+        done = subprocess.run(_download(), capture_output=True, text=True, check=False)
         if not wanted.exists():
-            raise SourceUnreachable(f"pip download celery=={celery.__version__}: {done.stderr.strip()[-500:]}")
+            says = " ".join(done.stderr.splitlines()[-1:])
+            raise SourceUnreachable(f"pip cannot download the source of celery {celery.__version__}: {says}")
     return wanted
+
+
+def _download() -> list[str]:
+    command = [sys.executable, "-m", "pip", "download", "--disable-pip-version-check", "--quiet", "--retries", "1"]
+    command += ["--dest", str(CACHE), "--no-deps", "--no-binary", "celery", "--no-build-isolation"]
+    return [*command, f"celery=={celery.__version__}"]
 
 
 def _unpack(archive: Path, folder: Path) -> None:

@@ -33,7 +33,8 @@ def _title(results: Results) -> str:
 
 
 def _reasons(not_applicable: Mapping[str, Sequence[str]]) -> Iterator[str]:
-    yield "\nnot run, because it cannot apply:"
+    if not_applicable:
+        yield "\nnot run, because it cannot apply:"
     for reason, patterns in not_applicable.items():
         yield f"- {reason}:"
         yield from (f"    {pattern}" for pattern in patterns)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.celery_suite.choice import NOT_APPLICABLE, QUICK, is_any, not_applicable
+from tests.celery_suite.choice import NOT_APPLICABLE, SIGNALS, is_any, not_applicable
+from tests.celery_suite.quick import QUICK
 from tests.celery_suite.run import Outcome, Results
 from tests.celery_suite.verdict import owed, side_by_side
 
@@ -36,8 +37,9 @@ def test_a_pattern_means_a_file_a_class_or_a_test_with_its_parameters() -> None:
         assert not is_any(name, [pattern])
 
 
-def test_nothing_is_both_run_and_not_applicable() -> None:
-    assert not [name for name in QUICK if is_any(name, not_applicable())]
+def test_the_quick_choice_is_of_what_applies_and_needs_one_session() -> None:
+    assert len(QUICK) > 100
+    assert not [name for name in QUICK if is_any(name, [*not_applicable(), *SIGNALS])]
     assert all(NOT_APPLICABLE.values())
 
 
