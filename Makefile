@@ -107,6 +107,7 @@ $(APM)/.installed: tests/apm/packages.txt | venv
 
 apm: $(APM)/.installed
 	$(APM)/bin/python -m pytest tests/apm --junitxml=build/tests-apm.xml $(ARGS)
+	FASTQ_TEST_ENGINE=celery $(APM)/bin/python -m pytest tests/apm/test_libraries.py tests/apm/test_flower.py $(ARGS)
 
 lint: venv
 	$(BIN)/ruff check
