@@ -49,6 +49,8 @@ def test_global_variables_are_celerys(name: str) -> None:
 OWN = {
     "--control-timeout",
     "--dead-letter",
+    "--http",
+    "--log-format",
     "--max-age-per-child",
     "--max-crashes",
     "--max-memory-hard",
