@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
+import psutil
 import pytest
 from celery.app.control import Control
 
@@ -454,12 +455,24 @@ def test_commands_of_the_application_cannot_harm_the_worker(controlled: Lab) -> 
     assert worker.stop() == 0
 
 
-@pytest.mark.fastq_only("a stock worker has no nursery")
-def test_commands_are_answered_by_the_next_nursery(controlled: Lab) -> None:
+@pytest.mark.fastq_only("a stock worker answers by itself")
+def test_who_answers_is_forked_anew_and_dies_with_the_engine(controlled: Lab) -> None:
     worker = controlled.workers[0]
-    before = ask(controlled, "answering_pid")
+    first = ask(controlled, "answering_pid")
     os.kill(worker.nursery, signal.SIGKILL)
-    eventually(lambda: ask(controlled, "answering_pid") not in (0, before), within_s=20)
+    eventually(lambda: is_another_pid(ask(controlled, "answering_pid"), first), within_s=20)
+    second = ask(controlled, "answering_pid")
+    worker.send(signal.SIGHUP)
+    eventually(lambda: is_another_pid(ask(controlled, "answering_pid"), second), within_s=20)
+    third = ask(controlled, "answering_pid")
+    controlled.client().control.broadcast("hangs")
+    worker.kill()
+    eventually(lambda: not any(psutil.pid_exists(pid) for pid in (first, second, third)))
+
+
+def is_another_pid(answer: object, before: int) -> bool:
+    """Whether a process has answered, and not the one from before."""
+    return isinstance(answer, int) and answer != before
 
 
 def test_a_countdown_that_is_over_is_not_scheduled_any_more(lab: Lab) -> None:

@@ -138,25 +138,32 @@ class Pidbox:
             )
             self._desk.ask(question, lambda reply: self._reply(request, reply.value))
         elif isinstance(answer, Errand):
-            self._errands.run(answer.work, lambda found: self._found(request, found), name="fastq-inspect")
+            work = answer.work
+            self._errands.run(lambda: _json(work()), lambda found: self._found(request, found), name="fastq-inspect")
         else:
-            self._found(request, answer)
+            self._reply(request, _json(answer))
 
     def _start(self, request: Request) -> Any:
         if request.method in self._state.program.control.commands:
             return Elsewhere(name=request.method, arguments=request.arguments)
         return self._commands[request.method](self._state, **request.arguments)
 
-    def _found(self, request: Request, answer: object) -> None:
-        if isinstance(answer, Exception):
-            logger.error("pidbox command error: %r", answer)
-            answer = {"error": repr(answer)}
-        if request.reply_to is not None:
-            self._reply(request, json.dumps(answer).encode())
+    def _found(self, request: Request, outcome: bytes | Exception) -> None:
+        if isinstance(outcome, Exception):
+            logger.error("pidbox command error: %r", outcome)
+            outcome = _json({"error": repr(outcome)})
+        self._reply(request, outcome)
 
     def _reply(self, request: Request, value: bytes) -> None:
         if request.reply_to is not None:
             self._replies.send(value, to=request.reply_to, ticket=request.ticket)
+
+
+def _json(answer: object) -> bytes:
+    if isinstance(answer, list):
+        # Piece by piece: the loop has its turns while a thread writes a large one.
+        return f"[{', '.join(json.dumps(one) for one in answer)}]".encode()
+    return json.dumps(answer).encode()
 
 
 def _ignore(data: bytes, error: Exception) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import logging
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -56,7 +57,7 @@ class Replies:
         #: kombu's mailboxes have a clock beside the worker's own.
         self.lamport = Lamport()
         self._speaks_json = JSON in info.accept
-        self._waiting: list[tuple[Address, bytes]] = []
+        self._waiting: list[tuple[Address, Callable[[], bytes]]] = []
         self._busy = False
         self._client: Any = None
 
@@ -69,36 +70,21 @@ class Replies:
             value = json.dumps({"error": f"ValueError({too_large!r})"}).encode()
         body = b"{%s: %s}" % (json.dumps(self._node).encode(), value)
         if self._speaks_json:
-            self._enqueue(to, self._envelope(_as_json(body), to=to, ticket=ticket))
+            at = self.lamport.forward()
+            self._enqueue(to, lambda: envelope(as_json(body), to=to, ticket=ticket, at=at))
         else:
             self._desk.ask(Question(kind="encode", data=body), lambda reply: self._encoded(reply, to, ticket))
 
     def _encoded(self, reply: Reply, to: Address, ticket: str | None) -> None:
         if not reply.failed:
-            self._enqueue(to, self._envelope(json.loads(reply.value), to=to, ticket=ticket))
+            encoded, at = json.loads(reply.value), self.lamport.forward()
+            self._enqueue(to, lambda: envelope(encoded, to=to, ticket=ticket, at=at))
 
-    def _envelope(self, body: dict[str, str], *, to: Address, ticket: str | None) -> bytes:
-        # The order of keys is kombu's.
-        envelope = {
-            "body": body["body"],
-            "content-encoding": body["content-encoding"],
-            "content-type": body["content-type"],
-            "headers": {"ticket": ticket, "clock": self.lamport.forward()},
-            "properties": {
-                "delivery_mode": 1,
-                "delivery_info": {"exchange": to.exchange, "routing_key": to.routing_key},
-                "priority": 0,
-                "body_encoding": "base64",
-                "delivery_tag": clock.new_uuid(),
-            },
-        }
-        return json.dumps(envelope).encode()
-
-    def _enqueue(self, to: Address, envelope: bytes) -> None:
+    def _enqueue(self, to: Address, write: Callable[[], bytes]) -> None:
         if len(self._waiting) >= MOST_WAITING:
             logger.warning("A reply of remote control was dropped: %d wait for the broker", MOST_WAITING)
             return
-        self._waiting.append((to, envelope))
+        self._waiting.append((to, write))
         self._pump()
 
     def _pump(self) -> None:
@@ -107,13 +93,13 @@ class Replies:
             batch, self._waiting = self._waiting, []
             self._errands.run(lambda: self._deliver(batch), self._delivered, name="fastq-reply")
 
-    def _deliver(self, batch: list[tuple[Address, bytes]]) -> None:
+    def _deliver(self, batch: list[tuple[Address, Callable[[], bytes]]]) -> None:
         """In a thread."""
         if self._client is None:
             self._client = self._endpoint.client(timeout_s=TIMEOUT_S)
-        for to, envelope in batch:
+        for to, write in batch:
             for queue in find_queues(self._client, to.exchange, routing_key=to.routing_key, keys=self._keys):
-                self._client.lpush(self._keys.waiting(queue), envelope)
+                self._client.lpush(self._keys.waiting(queue), write())
 
     def _delivered(self, outcome: object) -> None:
         self._busy = False
@@ -129,5 +115,25 @@ class Replies:
             self._client = None
 
 
-def _as_json(body: bytes) -> dict[str, str]:
+def as_json(body: bytes) -> dict[str, str]:
+    """A body as kombu's JSON serializer leaves it."""
     return {"body": base64.b64encode(body).decode(), "content-type": JSON, "content-encoding": "utf-8"}
+
+
+def envelope(body: dict[str, str], *, to: Address, ticket: str | None, at: int) -> bytes:
+    """The reply as kombu writes it, its keys in kombu's order. A large one takes a while."""
+    return json.dumps(
+        {
+            "body": body["body"],
+            "content-encoding": body["content-encoding"],
+            "content-type": body["content-type"],
+            "headers": {"ticket": ticket, "clock": at},
+            "properties": {
+                "delivery_mode": 1,
+                "delivery_info": {"exchange": to.exchange, "routing_key": to.routing_key},
+                "priority": 0,
+                "body_encoding": "base64",
+                "delivery_tag": clock.new_uuid(),
+            },
+        }
+    ).encode()
