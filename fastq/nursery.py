@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import gc
 import logging
+import math
 import mmap
 import os
 import select
@@ -74,6 +75,7 @@ class Nursery:
         self.segment = attach(start.segment)
         try:
             self.program.load(start.options)
+            self.program.start()
             info = self.program.describe(numbered=start.tasks)
         except FastqError as error:
             details = str(error.evidence.get("details", ""))
@@ -105,7 +107,8 @@ class Nursery:
         poll.register(self.link.fileno(), select.POLLIN)
         poll.register(wake, select.POLLIN)
         while True:
-            ready = {fd for fd, _event in poll.poll()}
+            due_s = self.program.run_due()
+            ready = {fd for fd, _event in poll.poll(None if due_s is None else math.ceil(due_s * 1000))}
             if wake in ready:
                 os.read(wake, 4096)
                 self.reap()

@@ -290,6 +290,9 @@ class Program(Protocol):
     def load(self, options: WorkerOptions) -> None:
         """Find and import the application, apply the options. Raises ApplicationError or SettingError."""
 
+    def start(self) -> None:
+        """Start what the application runs beside its tasks, before there are children. Raises ApplicationError."""
+
     def describe(self, *, numbered: Sequence[str] = ()) -> ProgramInfo:
         """What the engine may know. The tasks of these names keep their numbers, others come behind."""
 
@@ -310,6 +313,9 @@ class Program(Protocol):
 
     def remember(self, revoked: list[str]) -> None:
         """Write what is revoked to the state database; what fails is logged."""
+
+    def run_due(self) -> float | None:
+        """In the nursery: call what the application has put on a timer. Seconds until the next; None for nothing."""
 
     def run_schedule(self) -> None:
         """In a process forked for it: send the tasks of the application's schedule, until SIGTERM."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from collections.abc import Mapping, Sequence
 
 import click
@@ -82,10 +83,12 @@ def _without_command(ctx: click.Context, **_options: object) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the program. Returns its exit code, and raises nothing but what is a bug."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if words[:1] == ["celery"]:
+        # `celery multi` looks for this word in its --cmd, and puts the options of the program behind it.
+        del words[0]
     try:
-        result = program().main(
-            args=None if arguments is None else list(arguments), prog_name="fastq", standalone_mode=False
-        )
+        result = program().main(args=words, prog_name="fastq", standalone_mode=False)
     except click.UsageError as error:
         return _refuse(error)
     except click.ClickException as error:

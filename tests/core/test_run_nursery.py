@@ -209,7 +209,7 @@ def test_what_does_not_take_effect_is_said(tmp_path: Path) -> None:
     source = APPLICATION + (
         "from celery import bootsteps\n"
         "import threading\n"
-        "class Mine(bootsteps.StartStopStep):\n    pass\n"
+        "class Mine(bootsteps.StartStopStep):\n    requires = ('celery.worker.components:Pool',)\n"
         "class SetsUp(bootsteps.Step):\n    def __init__(self, parent, **kw):\n        tell('step')\n"
         "class Consumes(bootsteps.ConsumerStep):\n    pass\n"
         "app.steps['worker'].add(Mine)\napp.steps['worker'].add(SetsUp)\napp.steps['consumer'].add(Consumes)\n"

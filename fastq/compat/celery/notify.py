@@ -58,6 +58,7 @@ def notify(worker: Any, signal: str, arguments: dict[str, Any]) -> None:
         signals.worker_shutting_down.send(sender=worker.hostname, **arguments)
     elif signal == "worker_shutdown":
         worker.app.loader.shutdown_worker()
+        worker.blueprint.stop(worker)
         signals.worker_shutdown.send(sender=worker)
     else:
         raise Bug(f"the nursery was asked to send {signal!r}, which it does not know")

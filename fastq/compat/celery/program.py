@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Sequence
+import traceback
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from fastq import _core
@@ -13,6 +15,18 @@ from fastq.compat.celery.settle import Settled, settle_in
 from fastq.config.settings import WorkerOptions
 from fastq.errors import ApplicationError, FastqError
 from fastq.program import Door, ProgramInfo, Question, Reply, Worker
+
+
+@contextlib.contextmanager
+def _explained(doing: str) -> Iterator[None]:
+    """What goes wrong in the application becomes one line, with the traceback as evidence."""
+    try:
+        yield
+    except FastqError:
+        raise
+    except Exception as error:
+        details = traceback.format_exc()
+        raise ApplicationError(f"{doing} failed: {last_line(error)}", details=details, exit_code=1) from error
 
 
 class CeleryProgram:
@@ -38,17 +52,14 @@ class CeleryProgram:
         more = useroptions.read(self.app, options)
         useroptions.announce(self.app, more)
         self._settled = settle_in(self.app, options)
-        try:
+        with _explained("setting the application up"):
             self.worker = set_up(self.app, options, more=more)
             self.app.finalize()
-        except FastqError:
-            raise
-        except Exception as error:
-            import traceback
 
-            raise ApplicationError(
-                f"setting the application up failed: {last_line(error)}", details=traceback.format_exc(), exit_code=1
-            ) from error
+    def start(self) -> None:
+        """Start the steps that the application has added to the worker."""
+        with _explained("starting the application's steps"):
+            self.worker.blueprint.start(self.worker)
 
     def describe(self, *, numbered: Sequence[str] = ()) -> ProgramInfo:
         """What the engine may know. The order of its tasks is the numbering in frames."""
@@ -111,6 +122,12 @@ class CeleryProgram:
         """Answer one question; raises nothing."""
         reply: Reply = self._desk.answer(question)
         return reply
+
+    def run_due(self) -> float | None:
+        """Call what the application's steps have on the worker's timer."""
+        from fastq.compat.celery.steps import run_due
+
+        return run_due(self.worker.timer)
 
     def run_schedule(self) -> None:
         """Be Celery's embedded beat."""

@@ -98,25 +98,7 @@ def _arguments(app: Any, options: WorkerOptions) -> dict[str, Any]:
 
 
 def _worker_class(app: Any) -> Any:
-    from celery import bootsteps
-
-    class Blueprint(bootsteps.Blueprint):
-        """Of the application's own steps, those that only set something up; none of Celery's."""
-
-        name = "Worker"
-        default_steps: frozenset[Any] = frozenset()
-
-        def apply(self, parent: Any, **kwargs: Any) -> Any:
-            # Kept as Celery keeps them: signals hold the methods that a step connects to them weakly.
-            self.order: list[Any] = [step(parent, **kwargs) for step in self.types if _only_sets_up(step)]
-            self.steps = {step.name: step for step in self.order}
-            self.ignored = [str(step) for step in self.types if not _only_sets_up(step)]
-            for step in self.order:
-                step.include(parent)
-            return self
-
-        def start(self, parent: Any) -> None:
-            """Nothing to start here."""
+    from fastq.compat.celery.steps import Blueprint
 
     class Worker(app.Worker):
         """Celery's worker without a pool, a consumer and a hub."""
@@ -131,16 +113,12 @@ def _worker_class(app: Any) -> Any:
     return Worker
 
 
-def _only_sets_up(step: Any) -> bool:
-    from celery import bootsteps
-
-    is_plain = isinstance(step, type) and not issubclass(step, bootsteps.StartStopStep)
-    return is_plain and not getattr(step, "requires", ())
-
-
 def warnings_about(app: Any, worker: Any) -> list[str]:
     """What of this application does not take effect here, one line each."""
-    found = [f"the worker bootstep {name} is ignored: it needs Celery's own pool" for name in worker.blueprint.ignored]
+    found = [
+        f"the worker bootstep {name} is ignored: it requires parts of Celery's worker that are not here"
+        for name in worker.blueprint.ignored
+    ]
     found += [f"the consumer bootstep {step} is ignored: there is no Celery consumer" for step in _consumer_steps(app)]
     found += _replaced_classes(app) + unheard(app)
     if app.conf.get("worker_cancel_long_running_tasks_on_connection_loss"):
