@@ -123,6 +123,7 @@ class TestOwnWorker:
         waiting = [lab.send("mark", f"killed-{number}", queue="added") for number in range(3)]
         eventually(lambda: not lab.db.length("added"))
         worker.kill()
+        eventually(lambda: not worker.look())  # its child dies a moment later, and must not get through the gate
         lab.ledger.open_gate("killed")
         lab.worker("-Q", "added", concurrency=1)
         assert [result.get(timeout=RESULT_S) for result in waiting] == ["killed-0", "killed-1", "killed-2"]
