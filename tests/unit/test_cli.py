@@ -60,6 +60,7 @@ def standin(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Engine]
     [
         ("-A proj worker", {"app": "proj"}),
         ("worker -A proj", {"app": "proj"}),
+        ("celery -A proj worker --executable=python", {"app": "proj", "executable": "python"}),  # by celery multi
         ("-A other worker -A proj", {"app": "proj"}),
         ("--app=proj worker -l info", {"loglevel": "INFO"}),
         (
