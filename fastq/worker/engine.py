@@ -184,7 +184,7 @@ class Engine:
             self.broker.pump(self.waiting.pump, self.intake.pump, self.settler.pump)
         if self.result_link is not None:
             self.result_link.pump()
-        self.broker.pump(self.events.pump)
+        self.events.turn(self.broker.pump)
         self._care_for_children()
         if self.children.needs_relief:
             self.children.relieve()

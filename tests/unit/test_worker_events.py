@@ -123,9 +123,12 @@ def test_what_was_on_its_way_is_sent_again(bench: Bench) -> None:
 def test_events_wait_for_the_results_they_tell_of(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     bench.happen(1)
     monkeypatch.setattr(bench.events, "_ledger", SimpleNamespace(untold_events=False, result_backlog=10))
-    bench.events._wait(module.Waiting("task-x", b'{"n": 1}', 1))
+    bench.events._wait(module.Waiting("task-multi", b'{"n": 1}', 1))
     bench.events.pump()
     assert not bench.wire.sent
+    bench.events.heartbeat()
+    bench.events.pump()
+    assert [event["type"] for event in bench.wire.events()] == ["worker-heartbeat"]
 
 
 def test_refused_events_are_dropped_and_said(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:

@@ -28,6 +28,12 @@ logger = logging.getLogger(__name__)
 #: Bytes of events that wait for the broker at most: about 50,000 of them.
 MOST_WAITING = 16 << 20
 
+#: Events of the worker itself that wait for the broker at most.
+MOST_OWN = 100
+
+#: What a message with several events of tasks is called.
+MANY = "task-multi"
+
 #: Bytes of events sent before the server has answered. Redis cuts a subscriber off that is some megabytes behind.
 MOST_FLYING = 1 << 20
 
@@ -69,6 +75,8 @@ class Events:
         self._serializer = info.serializer if info.serializer in FORMATS else "json"
         self._zone = zone_named(info.timezone)
         self._pen = _core.EventPen(segment, lambda: event_head(node, pid=os.getpid()))
+        #: Of this worker: few, and never behind what tasks have to tell.
+        self._own: list[Waiting] = []
         self._waiting: deque[Waiting] = deque()
         self._waiting_bytes = 0
         self._flying: list[Waiting] = []
@@ -117,7 +125,9 @@ class Events:
     def send(self, kind: str, fields: dict[str, Any]) -> None:
         """Tell monitors something of this worker: a message of its own, sent with the next `pump`."""
         text = json.dumps(fields)
-        self._wait(Waiting(kind, self._pen.write(kind.encode(), text[1:-1].encode()), 1))
+        self._own.append(Waiting(kind, self._pen.write(kind.encode(), text[1:-1].encode()), 1))
+        if len(self._own) > MOST_OWN:
+            self._drop(self._own.pop(0))
 
     def received(self, raw: bytes, task: int | None) -> None:
         """Tell that a message was received that the compiled scan has declined. Of protocol 1 the child tells it."""
@@ -159,7 +169,8 @@ class Events:
         """The broker is gone. What it has not confirmed is told again: twice is better than a task that never ends."""
         self._timers.cancel("event-heartbeat")
         flying, self._flying = self._flying, []
-        for waiting in reversed(flying):
+        self._own[:0] = [waiting for waiting in flying if waiting.kind != MANY]
+        for waiting in reversed([waiting for waiting in flying if waiting.kind == MANY]):
             self._waiting.appendleft(waiting)
             self._waiting_bytes += len(waiting.data)
 
@@ -173,7 +184,12 @@ class Events:
     @property
     def clean(self) -> bool:
         """Whether everything has been told."""
-        return not (self._waiting or self._flying or self._ledger.untold_events)
+        return not (self._own or self._waiting or self._flying or self._ledger.untold_events)
+
+    def turn(self, run: Callable[[Callable[[], None]], None]) -> None:
+        """Have `pump` run by what sends for the broker, if there is anything to tell."""
+        if not self.clean:
+            run(self.pump)
 
     def pump(self) -> None:
         """Take what children have written, and send it if the broker is there and has answered the last message.
@@ -182,9 +198,15 @@ class Events:
         """
         if self._ledger.untold_events:
             for data, count in self._ledger.take_events():
-                self._wait(Waiting("task-multi", data, count))
-        if self._waiting and not self._flying and self._settler.stream is not None and not self._ledger.result_backlog:
-            self._send()
+                self._wait(Waiting(MANY, data, count))
+        if self._flying or self._settler.stream is None:
+            return
+        self._flying, self._own = self._own, []
+        if not self._ledger.result_backlog:
+            self._take_waiting()
+        if self._flying:
+            commands = [self._command(waiting) for waiting in self._flying]
+            self._settler.ask(b"".join(commands), len(commands), self._sent)
 
     def _wait(self, waiting: Waiting) -> None:
         self._waiting.append(waiting)
@@ -201,19 +223,17 @@ class Events:
         self.dropped += waiting.count
         self._unsaid += waiting.count
 
-    def _send(self) -> None:
+    def _take_waiting(self) -> None:
         size = 0
         while self._waiting and size < MOST_FLYING:
             self._flying.append(self._next())
             size += len(self._flying[-1].data)
-        commands = [self._command(waiting) for waiting in self._flying]
-        self._settler.ask(b"".join(commands), len(commands), self._sent)
 
     def _command(self, waiting: Waiting) -> bytes:
         message = event_message(
             waiting.data,
             kind=waiting.kind,
-            many=waiting.kind == "task-multi",
+            many=waiting.kind == MANY,
             hostname=self._node,
             exchange=self._info.exchange,
             serializer=self._serializer,
