@@ -13,6 +13,7 @@ import msgspec
 
 from fastq.config.identity import Identity
 from fastq.config.settings import WorkerOptions
+from fastq.wire.deadletter import Death
 
 
 class TaskInfo(msgspec.Struct, frozen=True, kw_only=True):
@@ -24,6 +25,9 @@ class TaskInfo(msgspec.Struct, frozen=True, kw_only=True):
     #: Seconds, None for no limit. The worker-wide limits are already in here.
     soft_time_limit: float | None = None
     time_limit: float | None = None
+    #: Whether a message comes back when its process is lost, or when its time limit is over.
+    returns_if_lost: bool = False
+    returns_if_late: bool = False
     #: "100/m" and the like; None for no limit.
     rate_limit: str | None = None
     #: False for tasks whose messages are not reported to monitors.
@@ -199,10 +203,11 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     expired     its time was over before it was started
     revoked     somebody revoked it before it was started
     cancelled   it was killed because the worker was stopped and not to wait
+    poison      it has ended too many processes, which are `deaths`; it is put aside, or (`put_aside`) has been
     terminated  somebody revoked it while it ran, and had it ended by `signal_number`
     """
 
-    kind: Literal["lost", "timeout", "unknown", "invalid", "expired", "revoked", "cancelled", "terminated"]
+    kind: Literal["lost", "timeout", "unknown", "invalid", "expired", "revoked", "cancelled", "poison", "terminated"]
     reason: str = ""
     #: The hard time limit, for "timeout".
     limit_s: float = 0.0
@@ -213,6 +218,8 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     signal_number: int = 0
     #: Index in `ProgramInfo.tasks`, None for a name that nobody registered.
     task: int | None = None
+    deaths: tuple[Death, ...] = ()
+    put_aside: bool = False
 
 
 class Question(msgspec.Struct, frozen=True, kw_only=True, tag=True):

@@ -22,7 +22,7 @@ FIGURES = (
 STATES = ("starting", "running", "stopping", "stopped")
 
 #: Kinds of verdicts that are counted, by task.
-VERDICTS = ("lost", "timeout", "terminated", "cancelled", "expired", "revoked", "unknown", "invalid")
+VERDICTS = ("lost", "timeout", "terminated", "cancelled", "expired", "revoked", "unknown", "invalid", "poison")
 
 cdef enum:
     # Numbers of the ledger's figures.

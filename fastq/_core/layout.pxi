@@ -40,7 +40,7 @@ cdef extern from *:
 
     /* Counters: how many tasks and queues have a row of their own (row 0: all others), bytes of a name, claim lists'
        keys that have a row, ways in which a task ends in a child, verdicts, steps of the histograms, figures. */
-    enum { FQ_TASK_ROWS = 201, FQ_QUEUE_ROWS = 65, FQ_NAME = 256, FQ_KEY_ROWS = 1024, FQ_ENDS = 6, FQ_VERDICTS = 8,
+    enum { FQ_TASK_ROWS = 201, FQ_QUEUE_ROWS = 65, FQ_NAME = 256, FQ_KEY_ROWS = 1024, FQ_ENDS = 6, FQ_VERDICTS = 9,
            FQ_RUN_STEPS = 17, FQ_WAIT_STEPS = 14, FQ_FIGURES = 64 };
     enum { FQ_SUCCEEDED = 0, FQ_FAILED = 1, FQ_RETRIED = 2, FQ_IGNORED = 3, FQ_REJECTED = 4, FQ_DISCARDED = 5 };
 

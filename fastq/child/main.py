@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import faulthandler
 import logging
 import os
+from pathlib import Path
 from typing import NoReturn
 
 from fastq._core import TASK, ChildPort, Segment
 from fastq.child.goodbye import EXIT_BUG, EXIT_RECYCLE, say_goodbye
+from fastq.ipc.segment import stack_path
 from fastq.program import Program, Worker
 
 logger = logging.getLogger(__name__)
@@ -24,6 +27,7 @@ def main(
     try:
         port = ChildPort(segment, slot, eventfd, side_prefix)
         program.child_init(port, number=slot + 1)
+        keep_last_words(stack_path(side_prefix, slot))
         worker = program.runner(max_tasks=max_tasks) or PlainRunner(port)
         port.ready(os.getpid())
         code = run(program, port, worker, max_tasks=max_tasks)
@@ -34,6 +38,15 @@ def main(
         logger.critical("a child of fastq ends over an error of its own", exc_info=True)
     finally:
         say_goodbye(program, code=code)
+
+
+def keep_last_words(path: Path) -> None:
+    """Have faulthandler write there where this process was, should it end by a fatal error; the engine reads it."""
+    try:
+        fd = os.open(path, os.O_CREAT | os.O_TRUNC | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+    except OSError:
+        return  # without it, the stack goes where it would go anyway
+    faulthandler.enable(fd)
 
 
 def run(program: Program, port: ChildPort, worker: Worker, *, max_tasks: int | None) -> int:

@@ -361,7 +361,6 @@ class WorkerOptions(msgspec.Struct, frozen=True, kw_only=True):
             group=POOL,
             read=values.whole,
             unit="crashes",
-            not_yet="no message is put aside",
             doc="Put a message aside, for `fastq dlq`, when running it has ended its process so many times, where it "
             "would be delivered again. 0: never.",
         ),
@@ -372,7 +371,6 @@ class WorkerOptions(msgspec.Struct, frozen=True, kw_only=True):
             "--dead-letter",
             group=POOL,
             read=values.dead_letters,
-            not_yet="no message is put aside",
             doc="Put more messages aside, for `fastq dlq`: of tasks that have used up their `retries`, of `unknown` "
             "tasks, `undecodable` ones. With commas between.",
         ),

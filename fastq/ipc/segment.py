@@ -117,7 +117,7 @@ class SharedSegment:
 
 def remove_files(path: Path) -> None:
     """Remove a segment's file and its side files."""
-    for file in [path, *path.parent.glob(f"{_escape(path.name)}.[rt]*")]:
+    for file in [path, *path.parent.glob(f"{_escape(path.name)}.[rst]*")]:
         with contextlib.suppress(FileNotFoundError):
             file.unlink()
 
@@ -136,6 +136,11 @@ def is_held(path: Path) -> bool:
     except OSError:
         return path.exists()
     return any(" FLOCK " in line and f":{inode} " in line for line in locks.splitlines())
+
+
+def stack_path(segment: str, slot: int) -> Path:
+    """The file in which a slot's child says where it was when it ended by a fatal error."""
+    return Path(f"{segment}.s{slot}")
 
 
 def remove_forgotten() -> None:

@@ -11,12 +11,12 @@ from fastq.errors import FastqError, ProcessLost, SurroundingsError
 from fastq.ipc.messages import AsideExited, AsideForked, Exited, Failed, Forked, ToEngine
 from fastq.ipc.segment import SharedSegment
 from fastq.program import ProgramInfo, Verdict
-from fastq.transport.redis.giveback import Place, give_back
 from fastq.worker.cluster.lease import BEAT_S, LEASE_S, LOOK_S, SWEEP_S, Welcome
 from fastq.worker.lifecycle import STOPPING, Event, State, after
 from fastq.worker.observe.notes import Notes
 from fastq.worker.parts import Hooks, Loop, Parts, assemble, rate_limits
 from fastq.worker.pipeline.deal import HORIZON_S
+from fastq.worker.pipeline.returning import return_messages
 from fastq.worker.poll import Errands, Poller, Timers
 from fastq.worker.processes import beat
 from fastq.worker.processes.beat import BeatProcess
@@ -130,6 +130,7 @@ class Engine:
         self.children, self.limits = parts.children, parts.limits
         self.recycler, self.scaler = parts.recycler, parts.scaler
         self.endpoint, self.lease, self.janitor = parts.endpoint, parts.lease, parts.janitor
+        self.quarantine = parts.quarantine
         self.subscriptions, self.events, self.control = parts.subscriptions, parts.events, parts.control
         self.broker, self.result_link, self.pulse = parts.broker, parts.result_link, parts.pulse
         self.beat = parts.beat
@@ -203,6 +204,8 @@ class Engine:
             self.scaler.nudge()
         if self.children.unsettled:
             self.children.balance()
+        if self.broker.up:
+            self.quarantine.watch()
 
     def _log_received(self) -> None:
         received, self.ledger.log_received = self.ledger.log_received, []
@@ -305,6 +308,8 @@ class Engine:
             self._janitor_failed(outcome)
         elif isinstance(outcome, list):
             self.notes.restored(sum(each.restored for each in outcome))
+            for restored in outcome:
+                self.quarantine.restored(restored)
 
     def _sweep(self) -> None:
         if self.state is State.RUNNING:
@@ -350,6 +355,7 @@ class Engine:
     def _collect(self) -> None:
         for entry, message in self.ledger.collect():
             self.ledger.requeue(entry, message)
+        self.quarantine.collect()
 
     def _lost_child(self, child: Child, verdict: Verdict) -> None:
         """A child died in a task."""
@@ -362,7 +368,7 @@ class Engine:
             self.admission.count_verdict(verdict)
             self._returning.append((entry, *_place_of(self.ledger, entry)))
         else:
-            self.admission.judge(entry, payload, verdict)
+            self.quarantine.lost(entry, payload, verdict, late=bool(flags & _core.LATE), death=child.death)
 
     def nursery_ended(self, nursery: NurseryProcess) -> None:
         """A nursery is gone."""
@@ -511,6 +517,7 @@ class Engine:
         return not (
             self.ledger.busy()
             or self.children.in_doubt
+            or self.quarantine.counting
             or self.ledger.pending
             or self.ledger.waiting
             or self._returning
@@ -521,27 +528,11 @@ class Engine:
         )
 
     def _return(self, withdrawn: Sequence[tuple[int, int, int, int]]) -> None:
-        places = [
-            Place(
-                entry=entry,
-                queue=self.intake.keys[key].key,
-                claim=self.intake.keys[key].claim_prefix + b"%d" % number,
-                number=number,
-                position=position,
-            )
-            for entry, key, number, position in withdrawn
-        ]
-        client = self.endpoint.client(timeout_s=10.0)
-        try:
-            for entries in give_back(client, places):
-                self.given_back += len(entries)
-                for entry in entries:
-                    self.admission.buckets.forget(entry)
-                    self.ledger.quit(entry)
-        except Exception as error:
-            logger.error("Could not give messages back: %s. They go back when this worker's lease ends.", error)
-        finally:
-            client.close()
+        for entries in return_messages(withdrawn, keys=self.intake.keys, endpoint=self.endpoint):
+            self.given_back += len(entries)
+            for entry in entries:
+                self.admission.buckets.forget(entry)
+                self.ledger.quit(entry)
 
     def close(self) -> None:
         """Say goodbye: children, nursery, broker, segment. May be called twice."""

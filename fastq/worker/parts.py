@@ -38,6 +38,7 @@ from fastq.worker.pipeline.broadcast import Broadcasts
 from fastq.worker.pipeline.deal import Dealer
 from fastq.worker.pipeline.intake import Intake, QueueKey
 from fastq.worker.pipeline.order import Turns
+from fastq.worker.pipeline.quarantine import Quarantine
 from fastq.worker.pipeline.rate import Buckets, interval_s, plain_names
 from fastq.worker.pipeline.settle import ResultStore, Settler
 from fastq.worker.pipeline.waiting import Waiting
@@ -110,6 +111,7 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
     endpoint: Endpoint
     lease: Lease
     janitor: Janitor
+    quarantine: Quarantine
     control: Control
     #: Channels of the broker that are listened to: remote control, events of other workers, broadcasts.
     subscriptions: Subscriptions
@@ -143,7 +145,8 @@ def assemble(
         ledger,
         tasks=program.tasks,
         side_prefix=segment.path,
-        undecodable_key=lambda key: keys.undecodable(intake.keys[key].queue).encode(),
+        dead_key=lambda key: keys.dead(bare_key(intake, key, keys=keys)).encode(),
+        node=program.node,
         log_received=logs_received,
         expecting=hooks.expecting,
         buckets=Buckets(rate_limits(program)),
@@ -163,6 +166,7 @@ def assemble(
         collect=hooks.collect,
         lost=hooks.lost_child,
         name=admission.name,
+        node=program.node,
     )
     limits = TimeLimits(ledger, children=children, timers=loop.timers, expired=children.kill, name=admission.name)
     dealer = Dealer(ledger, multiplier=program.prefetch_multiplier, disable_prefetch=program.disable_prefetch)
@@ -301,7 +305,18 @@ def assemble(
         scaler=scaler,
         endpoint=endpoint,
         lease=lease,
-        janitor=make_janitor(endpoint, keys, program),
+        janitor=make_janitor(endpoint, keys, program, options, lease=lease),
+        quarantine=Quarantine(
+            ledger,
+            admission=admission,
+            endpoint=endpoint,
+            keys=keys,
+            errands=loop.errands,
+            timers=loop.timers,
+            max_crashes=options.max_crashes,
+            queue_key=lambda key: bare_key(intake, key, keys=keys),
+            say=lambda places: say_running(broker, lease, settler, places),
+        ),
         control=control,
         subscriptions=subscriptions,
         events=events,
@@ -388,13 +403,33 @@ def make_broker(
     )
 
 
-def make_janitor(endpoint: Endpoint, keys: Keys, program: ProgramInfo) -> Janitor:
-    options = program.transport_options
+def say_running(broker: Broker, lease: Lease, settler: Settler, places: Sequence[tuple[int, int, int]]) -> None:
+    """Write down what runs, in case this worker does not survive it."""
+    if broker.up:
+        broker.pump(lambda: settler.ask(*lease.say_running(places), _log_refusals))
+
+
+def _log_refusals(errors: list[bytes]) -> None:
+    for error in errors:
+        logger.error("Redis: %s", error.decode("utf-8", "replace"))
+
+
+def bare_key(intake: Intake, number: int, *, keys: Keys) -> str:
+    """The queue key of this number, without the prefix."""
+    return intake.keys[number].key.decode("utf-8", "surrogateescape").removeprefix(keys.prefix)
+
+
+def make_janitor(
+    endpoint: Endpoint, keys: Keys, program: ProgramInfo, options: WorkerOptions, *, lease: Lease
+) -> Janitor:
+    transport = program.transport_options
     return Janitor(
         endpoint,
         keys=keys,
-        visibility_timeout_s=float(options.get("visibility_timeout") or VISIBILITY_TIMEOUT_S),
-        restore_limit=options.get("unacked_restore_limit"),
+        visibility_timeout_s=float(transport.get("visibility_timeout") or VISIBILITY_TIMEOUT_S),
+        restore_limit=transport.get("unacked_restore_limit"),
+        queue_keys=lambda: lease.me.keys,
+        max_crashes=options.max_crashes,
     )
 
 

@@ -70,8 +70,18 @@ def swell_stubborn(token: str, mib: int) -> str:
 LEAKED: list[bytearray] = []
 
 
+def give_up(self: Any) -> None:
+    """Fail, and fail again, as often as it may."""
+    raise self.retry(exc=CustomError("given up"), countdown=0)
+
+
+class CustomError(Exception):
+    """What it fails with."""
+
+
 def add_growth(table: TaskTable) -> None:
     """Register the ways to grow."""
+    table.task("t.give_up", bind=True, max_retries=1)(give_up)
     table.task("t.swell")(swell)
     table.task("t.swell_late", acks_late=True)(swell)
     table.task("t.swell_stubborn")(swell_stubborn)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from fastq.wire.deadletter import decode_letter
 from tests.celery import samples
 from tests.eventually import eventually
 from tests.fix_lab import Lab, stored, wait_state
@@ -23,7 +24,7 @@ SILENT_ON_CELERY = {"kwargs-list", "id-number"}
 #: Nothing that could be logged as its id.
 NAMELESS = {"envelope-array", "id-missing", "headers-null"}
 #: Where entries that are no message are kept for a person to look at.
-UNDECODABLE = "fastq:undecodable:{celery}"
+DEAD = "fastq:dead:{celery}"
 #: Celery runs it and then cannot store the result; whether it is stored is up to the engine.
 FREE_RESULT = {"id-number"}
 
@@ -163,8 +164,9 @@ def test_an_entry_that_is_no_message_is_kept_aside(lab: Lab, kind: str) -> None:
         pytest.skip("an empty entry is the ledger's own tombstone; Redis producers cannot mean anything by it")
     push(lab.db, ENTRIES[kind])
     goes_on(lab)
-    assert ENTRIES[kind] in lab.db.entries(UNDECODABLE)
-    lab.db.client.delete(UNDECODABLE)
+    letters = [decode_letter(entry) for entry in lab.db.entries(DEAD)]
+    assert (ENTRIES[kind], "undecodable") in [(letter.message, letter.reason) for letter in letters]
+    lab.db.client.delete(DEAD)
     assert complaints(lab, "celery")
 
 

@@ -18,7 +18,11 @@ def test_the_names_are_those_of_the_plan() -> None:
     assert keys.claim("celery", "w@h-0", number=7) == "fastq:claim:{celery}:w@h-0:7"
     assert keys.claims("celery\x06\x163", "w@h-0") == "fastq:claims:{celery\x06\x163}:w@h-0"
     assert (keys.heartbeat("w"), keys.workers, keys.flush("w")) == ("fastq:worker:w", "fastq:workers", "fastq:flush:w")
-    assert keys.undecodable("celery") == "fastq:undecodable:{celery}"
+    assert keys.dead("celery\x06\x163") == "fastq:dead:{celery\x06\x163}"
+    assert keys.parse_dead("fastq:dead:{celery}") == "celery"
+    assert keys.parse_dead("fastq:claims:{celery}:w") is None
+    assert keys.crashes("celery", "an-id:0") == "fastq:crashes:{celery}:an-id:0"
+    assert keys.running("w") == "fastq:running:w"
     assert (keys.unacked, keys.unacked_index, keys.unacked_mutex) == ("unacked", "unacked_index", "unacked_mutex")
     assert keys.binding("celery") == "_kombu.binding.celery"
     assert keys.binding_permanent("celery") == "_kombu.binding_permanent.celery"
@@ -27,7 +31,8 @@ def test_the_names_are_those_of_the_plan() -> None:
 def test_a_prefix_precedes_every_name() -> None:
     keys = Keys(prefix="shop:")
     names = [keys.claim("q", "w", number=1), keys.claims("q", "w"), keys.heartbeat("w"), keys.workers, keys.flush("w")]
-    names += [keys.undecodable("q"), keys.unacked, keys.unacked_index, keys.unacked_mutex, keys.waiting("q")]
+    names += [keys.dead("q"), keys.crashes("q", "i:0"), keys.running("w")]
+    names += [keys.unacked, keys.unacked_index, keys.unacked_mutex, keys.waiting("q")]
     names += [keys.binding("x"), keys.binding_permanent("x")]
     assert all(name.startswith("shop:") for name in names)
     # The braces hold the list's full name, or a cluster would keep the two apart.

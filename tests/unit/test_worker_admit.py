@@ -32,7 +32,7 @@ def admission(ledger: _core.Ledger, tmp_path: Path) -> Admission:
         ledger,
         tasks=[TaskInfo(name="t.add")],
         side_prefix=tmp_path / "fastq-w",
-        undecodable_key=lambda _key: b"undecodable",
+        dead_key=lambda _key: b"dead",
         log_received=False,
     )
 

@@ -14,6 +14,7 @@ from celery.concurrency import prefork
 from celery.exceptions import SoftTimeLimitExceeded
 
 from fastq import clock
+from fastq.compat.celery.aside import Aside
 from fastq.compat.celery.events import Eventer
 from fastq.compat.celery.execute import Executor
 from fastq.compat.celery.notify import consumer_stand_in
@@ -27,7 +28,16 @@ from fastq.program import Door, Worker
 class Child:
     """What a forked process needs to run the tasks of one application."""
 
-    def __init__(self, app: Any, *, worker: Any, number: int, port: Door, names: list[str]) -> None:
+    def __init__(
+        self,
+        app: Any,
+        *,
+        worker: Any,
+        number: int,
+        port: Door,
+        names: list[str],
+        dead_letter: tuple[str, ...] = (),
+    ) -> None:
         self.app, self.number, self.port, self.names = app, number, port, names
         self.hostname = worker.hostname
         port.know_tasks([name.encode() for name in names])
@@ -38,8 +48,9 @@ class Child:
         self.eventer = Eventer(hostname=self.hostname, port=port)
         sender = consumer_stand_in(worker, event_dispatcher=self.eventer)
         receiver = Receiver(app, hostname=self.hostname, sender=sender, eventer=self.eventer)
-        self.executor = Executor(app, receiver=receiver, soft_time_limit_s=worker.soft_time_limit)
-        self.judge_ = Judge(app, receiver=receiver)
+        self.aside = Aside(dead_letter, node=worker.hostname)
+        self.executor = Executor(app, receiver=receiver, aside=self.aside, soft_time_limit_s=worker.soft_time_limit)
+        self.judge_ = Judge(app, receiver=receiver, aside=self.aside)
 
     # ------------------------------------------------------------------------ beginning and end
 
@@ -86,7 +97,7 @@ class Child:
         from fastq.compat.celery.failure import Failure
         from fastq.compat.celery.fast import FastWay
 
-        failure = Failure(port=self.port, receiver=self.executor.receiver, open_rings=self._open)
+        failure = Failure(port=self.port, receiver=self.executor.receiver, aside=self.aside, open_rings=self._open)
         way = FastWay(
             self.app,
             hostname=self.hostname,

@@ -116,12 +116,20 @@ def _task(name: str, task: Any, worker: Any) -> TaskInfo:
         name=str(task.name),
         acks_late=bool(task.acks_late),
         ignore_result=bool(task.ignore_result),
+        returns_if_lost=bool(task.acks_late and task.reject_on_worker_lost),
+        returns_if_late=bool(task.acks_late and not _acks_timeout(task)),
         # A task's own limit, then the one of the whole pool, as Celery's pool decides.
         soft_time_limit=_seconds(task.soft_time_limit or worker.soft_time_limit),
         time_limit=_seconds(task.time_limit or worker.time_limit),
         rate_limit=None if task.rate_limit is None else str(task.rate_limit),
         send_events=bool(task.send_events),
     )
+
+
+def _acks_timeout(task: Any) -> bool:
+    # One setting with failures before Celery 5.7.
+    found = getattr(task, "acks_on_timeout", None)
+    return bool(task.acks_on_failure_or_timeout if found is None else found)
 
 
 def _seconds(value: Any) -> float | None:

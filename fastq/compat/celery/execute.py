@@ -18,6 +18,7 @@ from celery.utils.log import get_logger
 from celery.worker.request import Request
 
 from fastq import _core
+from fastq.compat.celery.aside import Aside
 from fastq.compat.celery.events import send_received
 from fastq.compat.celery.receive import Received, Receiver, Refused
 from fastq.compat.celery.request_class import is_revoked, tell_accepted, tell_soft_limit
@@ -55,8 +56,10 @@ def logged() -> Iterator[None]:
 class Executor:
     """Carries out started frames, one at a time, in the main thread of a child."""
 
-    def __init__(self, app: Any, *, receiver: Receiver, soft_time_limit_s: float | None = None) -> None:
-        self.app, self.receiver, self.soft_time_limit_s = app, receiver, soft_time_limit_s
+    def __init__(self, app: Any, *, receiver: Receiver, aside: Aside, soft_time_limit_s: float | None = None) -> None:
+        self.app, self.receiver, self.aside, self.soft_time_limit_s = app, receiver, aside, soft_time_limit_s
+        #: The dead letter of the message that runs, if there is to be one.
+        self._letter: bytes | None = None
         #: True once the soft limit of the task that runs has hit.
         self.limit_hit = False
 
@@ -67,26 +70,27 @@ class Executor:
         handler that is ending this process: the frame stays unfinished, and the engine takes care of the task.
         """
         raw, late = port.payload(), bool(port.flags & _core.LATE)
-        untold = bool(port.flags & _core.UNTOLD)
+        untold, self._letter = bool(port.flags & _core.UNTOLD), None
         try:
             decision = self._carry_out(port, raw, late=late, untold=untold)
         except Leave as leave:
             settle(port, leave.decision, raw=raw, late=late)
             raise
-        settle(port, decision, raw=raw, late=late)
+        settle(port, decision, raw=raw, late=late, letter=self._letter)
 
     def _carry_out(self, port: Door, raw: bytes, *, late: bool, untold: bool) -> str | None:
         port.note_end(_core.DISCARDED)
         try:
             received = self.receiver.receive(raw)
         except Refused as refused:
+            self._letter = self.aside.refused(raw, refused)
             return refused.decision
         with logged():
             if not self._is_over(received):
                 port.note_end(_core.FAILED)
                 if untold:
                     send_received(received.request)
-                self.trace(received, port=port, late=late)
+                self.trace(received, port=port, raw=raw, late=late)
         return received.message.decision
 
     def _is_over(self, received: Received) -> bool:
@@ -97,7 +101,7 @@ class Executor:
             signals.task_received.send(sender=self.receiver.sender, request=request)
         return False
 
-    def trace(self, received: Received, *, port: Door, late: bool) -> None:
+    def trace(self, received: Received, *, port: Door, raw: bytes, late: bool) -> None:
         """Run it through the tracer, and let the request decide what becomes of the message."""
         request = received.request
         # The engine has acknowledged it already, as Celery's main process does on acceptance.
@@ -118,6 +122,8 @@ class Executor:
             request.on_failure(ExceptionInfo())
         else:
             port.note_end(end_of(info))
+            if getattr(info, "state", "") == states.FAILURE:
+                self._letter = self.aside.failed(raw, received.task, info.retval)
             conclude(received, retval=retval, info=info, runtime=runtime, text=text)
 
     def _call(self, received: Received) -> Any:
@@ -216,8 +222,14 @@ def acks_failure(task: Any) -> bool:
     return bool(task.acks_on_failure_or_timeout if found is None else found)
 
 
-def settle(port: Door, decision: str | None, *, raw: bytes, late: bool) -> None:
-    """End the current frame. An early acknowledged message is settled already, whatever was decided."""
+def settle(port: Door, decision: str | None, *, raw: bytes, late: bool, letter: bytes | None = None) -> None:
+    """End the current frame. An early acknowledged message is settled already, whatever was decided.
+
+    With a dead letter, the message is put aside in the same step, unless it is to come back.
+    """
+    if letter is not None and decision != "requeue":
+        port.outcome(_core.DEAD, 0, letter)
+        return
     if not late:
         port.finish()
         return

@@ -22,6 +22,7 @@ from kombu.exceptions import EncodeError, OperationalError
 from kombu.utils.encoding import safe_repr
 
 from fastq import _core, clock
+from fastq.compat.celery.aside import Aside
 from fastq.compat.celery.execute import (
     Leave,
     acks_failure,
@@ -59,8 +60,8 @@ class _Ended(msgspec.Struct):
 class Failure:
     """Called by the runner; ends the frame, or returns what ends it once there is no current error any more."""
 
-    def __init__(self, *, port: Door, receiver: Receiver, open_rings: Callable[..., None]) -> None:
-        self.port, self.receiver, self.open_rings = port, receiver, open_rings
+    def __init__(self, *, port: Door, receiver: Receiver, aside: Aside, open_rings: Callable[..., None]) -> None:
+        self.port, self.receiver, self.aside, self.open_rings = port, receiver, aside, open_rings
         #: The runner that calls this; set once it exists.
         self.runner: Any = None
 
@@ -156,7 +157,8 @@ class Failure:
             decision = self._celerys_decision(ended, raw=raw, late=late)
         elif self.receiver.eventer.enabled and task.send_events:
             self._send_events(task_id, ended, decision=decision)
-        settle(self.port, decision, raw=raw, late=late)
+        letter = self.aside.failed(raw, task, ended.retval) if ended.state == states.FAILURE else None
+        settle(self.port, decision, raw=raw, late=late, letter=letter)
         if ended.leaving is not None:
             raise Leave(code_of(ended.leaving), decision)
         return None

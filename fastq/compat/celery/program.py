@@ -39,6 +39,7 @@ class CeleryProgram:
         self._desk: Any = None
         self._settled = Settled()
         self._names: list[str] = []
+        self._dead_letter: tuple[str, ...] = ()
 
     def load(self, options: WorkerOptions) -> None:
         """Import and set up. Raises ApplicationError, SettingError or OptionError."""
@@ -51,7 +52,7 @@ class CeleryProgram:
         self.app = find(options)
         more = useroptions.read(self.app, options)
         useroptions.announce(self.app, more)
-        self._settled = settle_in(self.app, options)
+        self._settled, self._dead_letter = settle_in(self.app, options), options.dead_letter
         with _explained("setting the application up"):
             self.worker = set_up(self.app, options, more=more)
             self.app.finalize()
@@ -81,7 +82,14 @@ class CeleryProgram:
         """Become the child `number`, counted from 1."""
         from fastq.compat.celery.child import Child
 
-        self._child = Child(self.app, worker=self.worker, number=number, port=port, names=self._names)
+        self._child = Child(
+            self.app,
+            worker=self.worker,
+            number=number,
+            port=port,
+            names=self._names,
+            dead_letter=self._dead_letter,
+        )
         self._child.start()
 
     def runner(self, *, max_tasks: int | None = None) -> Worker | None:

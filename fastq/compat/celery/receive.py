@@ -33,9 +33,9 @@ logger = get_logger(consumers.__name__)
 class Refused(Exception):
     """The message cannot be run. Whoever has to know of it has been told; `decision` is what becomes of it."""
 
-    def __init__(self, decision: str | None) -> None:
+    def __init__(self, decision: str | None, *, why: str = "undecodable", detail: object = "") -> None:
         super().__init__(decision)
-        self.decision = decision
+        self.decision, self.why, self.detail = decision, why, str(detail)
 
 
 class Received(msgspec.Struct, frozen=True):
@@ -72,7 +72,7 @@ class Receiver:
             message = Delivered(raw, accept=self._accept)
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             logger.error("Refused what is no message: %s [%s]", error, safe_repr(raw[:1024]))
-            raise Refused("reject") from error
+            raise Refused("reject", detail=error) from error
         if message.errors:
             raise self._undecodable(message, message.errors[0][1])
         return message
@@ -149,7 +149,7 @@ class Receiver:
         )
         _name_it(message, error)
         message.ack()
-        return Refused(message.decision)
+        return Refused(message.decision, detail=error)
 
     def _invalid(self, message: Delivered, body: Any, error: Exception) -> Refused:
         logger.error(
@@ -161,14 +161,14 @@ class Receiver:
         _name_it(message, error)
         message.reject()
         signals.task_rejected.send(sender=self.sender, message=message, exc=error)
-        return Refused(message.decision)
+        return Refused(message.decision, detail=error)
 
     def _malformed(self, message: Delivered, error: Exception) -> Refused:
         # Celery's worker ends here, and the message comes back to end the next one.
         _name_it(message, error)
         message.reject()
         signals.task_rejected.send(sender=self.sender, message=message, exc=error)
-        return Refused(message.decision)
+        return Refused(message.decision, detail=error)
 
     def _unknown_message(self, message: Delivered, body: Any) -> Refused:
         report = consumers.MESSAGE_REPORT.format(
@@ -182,7 +182,7 @@ class Receiver:
         _name_it(message, "it names no task")
         message.reject()
         signals.task_rejected.send(sender=self.sender, message=message, exc=None)
-        return Refused(message.decision)
+        return Refused(message.decision, detail="it names no task")
 
     def _unknown(self, message: Delivered, name: Any) -> Refused:
         error = NotRegistered(name)
@@ -205,7 +205,7 @@ class Receiver:
         # Whatever `send_events` says: there is no task to say it.
         self.eventer.send("task-failed", uuid=task_id, exception=f"NotRegistered({name!r})")
         signals.task_unknown.send(sender=self.sender, message=message, exc=error, name=name, id=task_id)
-        return Refused(message.decision)
+        return Refused(message.decision, why="unknown", detail=f"there is no task {name!r}")
 
     def _id(self, message: Delivered) -> Any:
         if "id" in message.headers:

@@ -9,9 +9,12 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
+from celery import signals
 from celery.utils.log import get_logger
+from kombu.utils.encoding import safe_repr
 
 from fastq import _core
+from fastq.compat.celery.aside import Aside
 from fastq.compat.celery.execute import logged, lost_info, settle
 from fastq.compat.celery.receive import Received, Receiver, Refused
 from fastq.program import Door, Verdict
@@ -36,8 +39,8 @@ def join(verdict: Verdict, envelope: bytes) -> bytes:
 class Judge:
     """Carries out verdict frames in the main thread of a child."""
 
-    def __init__(self, app: Any, *, receiver: Receiver) -> None:
-        self.app, self.receiver = app, receiver
+    def __init__(self, app: Any, *, receiver: Receiver, aside: Aside) -> None:
+        self.app, self.receiver, self.aside = app, receiver, aside
 
     def run(self, port: Door) -> None:
         """Tell everybody who has to know, and end the frame."""
@@ -46,18 +49,27 @@ class Judge:
         try:
             received = self.receiver.receive(raw)
         except Refused as refused:
-            settle(port, refused.decision, raw=raw, late=late)
+            settle(port, refused.decision, raw=raw, late=late, letter=self._letter(verdict, raw, refused))
             return
         # What was acknowledged early is not acknowledged again; what never started still is to be.
         received.request.acknowledged = not late
         with logged():
             self._tell(received, verdict)
-        settle(port, received.message.decision, raw=raw, late=late)
+        settle(port, received.message.decision, raw=raw, late=late, letter=self._letter(verdict, raw))
+
+    def _letter(self, verdict: Verdict, raw: bytes, refused: Refused | None = None) -> bytes | None:
+        if verdict.kind == "poison":
+            return None if verdict.put_aside else self.aside.poisoned(raw, verdict)
+        if refused is not None:
+            return self.aside.refused(raw, refused)
+        return self.aside.letter(raw, "undecodable", verdict.reason) if verdict.kind == "invalid" else None
 
     def _tell(self, received: Received, verdict: Verdict) -> None:
         request = received.request
         if verdict.kind == "lost":
             request.on_failure(lost_info(verdict.reason))
+        elif verdict.kind == "poison":
+            fail_for_good(received, verdict.reason)
         elif verdict.kind == "timeout":
             request.on_timeout(False, _shortest(verdict.limit_s))
         elif verdict.kind == "terminated":
@@ -85,6 +97,26 @@ class Judge:
         expired = verdict.kind == "expired"
         logger.info("Discarding revoked task: %s[%s]%s", request.name, request.id, verdict.reason)
         request._announce_revoked(verdict.kind, False, None, expired)
+
+
+def fail_for_good(received: Received, reason: str) -> None:
+    """What `Request.on_failure` does for a lost worker whose message does not come back."""
+    request, task, einfo = received.request, received.task, lost_info(reason)
+    error = einfo.exception
+    error = getattr(error, "exc", error)
+    logger.error("Task %s[%s] was put aside: %s", request.name, request.id, reason)
+    task.backend.mark_as_failure(request.id, error, request=request._context, store_result=request.store_errors)
+    signals.task_failure.send(
+        sender=task,
+        task_id=request.id,
+        exception=error,
+        args=request.args,
+        kwargs=request.kwargs,
+        traceback=einfo.traceback,
+        einfo=einfo,
+    )
+    request.send_event("task-failed", exception=safe_repr(error), traceback=einfo.traceback)
+    received.message.ack()
 
 
 def _shortest(limit_s: float) -> float | int:

@@ -17,6 +17,7 @@ from fastq.wire.envelope import PRIORITY_STEPS, SEPARATOR, queue_key
 
 #: Any text: a queue or a node may be called almost anything.
 _CLAIM: Final = re.compile(r"fastq:claim:\{(?P<queue>.*)\}:(?P<worker>.*):(?P<number>\d+)", re.DOTALL)
+_DEAD: Final = re.compile(r"fastq:dead:\{(?P<queue>.*)\}", re.DOTALL)
 _CLAIMS: Final = re.compile(r"fastq:claims:\{(?P<queue>.*)\}:(?P<worker>.*)", re.DOTALL)
 
 
@@ -96,9 +97,22 @@ class Keys(msgspec.Struct, frozen=True, kw_only=True):
         """Number: the last settlement that was applied."""
         return f"{self.prefix}fastq:flush:{worker}"
 
-    def undecodable(self, queue: str) -> str:
-        """List: entries of a queue that were no message at all."""
-        return f"{self.prefix}fastq:undecodable:{{{self.prefix}{queue}}}"
+    def dead(self, queue_key: str) -> str:
+        """List: messages that were put aside, the newest at the left end (see `wire.deadletter`)."""
+        return f"{self.prefix}fastq:dead:{{{self.prefix}{queue_key}}}"
+
+    def crashes(self, queue_key: str, identity: str) -> str:
+        """List: the processes that ended while they ran this message. Expires."""
+        return f"{self.prefix}fastq:crashes:{{{self.prefix}{queue_key}}}:{identity}"
+
+    def running(self, worker: str) -> str:
+        """Text: where the late acknowledged messages lie that a worker runs. Expires."""
+        return f"{self.prefix}fastq:running:{worker}"
+
+    def parse_dead(self, key: str | bytes) -> str | None:
+        """The queue key that `dead` was called with; None for any other key."""
+        found = self._match(_DEAD, key)
+        return self._bare(found["queue"]) if found else None
 
     def parse_claim(self, key: str | bytes) -> Claim | None:
         """What `claim` was called with; None for any other key."""

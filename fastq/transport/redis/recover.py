@@ -14,12 +14,15 @@ import msgspec
 import redis
 from redis.exceptions import RedisError, WatchError
 
+from fastq import clock
 from fastq.errors import EnvelopeError
 from fastq.transport.connect import Endpoint
+from fastq.transport.redis.deadletters import note_crash, read_deaths
 from fastq.transport.redis.keys import Keys
 from fastq.transport.redis.registry import RegistryEntry, dead_workers, is_dead, read_registry
 from fastq.transport.redis.unacked import restore_unacked
 from fastq.transport.urls import Tls
+from fastq.wire.deadletter import DeadLetter, Death, identity
 from fastq.wire.redelivery import mark_redelivered
 
 log = logging.getLogger(__name__)
@@ -27,6 +30,9 @@ log = logging.getLogger(__name__)
 #: Tells which messages of a dead worker were started under early acknowledgement: (queue key, claim number, position).
 #: None if it cannot be known here, because the worker's shared segment is not on this host.
 Started = Callable[[RegistryEntry], Container[tuple[str, int, int]] | None]
+
+#: Crashes after which a message is put aside; Celery's users may have none.
+MAX_CRASHES: Final = 3
 
 #: Puts back what one dead worker held.
 Restore = Callable[[redis.Redis, RegistryEntry, Keys], "Restored"]
@@ -53,10 +59,13 @@ class Restored(msgspec.Struct, frozen=True, kw_only=True):
     #: Still claimed: it came back, or a queue's key holds something else than a list.
     left: int = 0
     came_back: bool = False
+    #: Put aside, because they may have ended so many processes: the message, and its deaths.
+    quarantined: tuple[tuple[bytes, tuple[Death, ...]], ...] = ()
 
     def __str__(self) -> str:
         words = [f"{self.restored} put back"]
         words += [f"{self.started} not run again because they were started"] if self.started else []
+        words += [f"{len(self.quarantined)} put aside (see `fastq dlq`)"] if self.quarantined else []
         words += [f"{self.left} left where they are"] if self.left else []
         words += ["it came back"] if self.came_back else []
         return f"{self.worker}: {', '.join(words)}"
@@ -146,10 +155,21 @@ def _glob(text: str) -> str:
 
 
 def restore_worker(
-    client: redis.Redis, worker: RegistryEntry, *, keys: Keys, started: Started | None = None
+    client: redis.Redis,
+    worker: RegistryEntry,
+    *,
+    keys: Keys,
+    started: Started | None = None,
+    suspects: Container[tuple[str, int, int]] = (),
+    max_crashes: int = MAX_CRASHES,
 ) -> Restored:
-    """Put back what a dead worker held, and forget it when nothing is left. Stops when it turns out to live."""
+    """Put back what a dead worker held, and forget it when nothing is left. Stops when it turns out to live.
+
+    `suspects` is what it ran when it died, by queue key, claim number and position, as far as that is known: a crash is
+    counted for each, in the step that puts it back. The last of `max_crashes` puts it aside instead; 0 is for never.
+    """
     work = _Work(client, worker, keys=keys, started=started(worker) if started else None)
+    work.suspects, work.max_crashes = suspects if max_crashes else (), max_crashes
     try:
         for queue_key in worker.keys:
             work.restore_queue(queue_key)
@@ -179,6 +199,9 @@ class _Work:
         self.was_started = started if started is not None else ()
         self.heartbeat = keys.heartbeat(worker.worker)
         self.restored = self.started = self.left = 0
+        self.suspects: Container[tuple[str, int, int]] = ()
+        self.max_crashes = 0
+        self.quarantined: list[tuple[bytes, tuple[Death, ...]]] = []
 
     def report(self, *, came_back: bool = False) -> Restored:
         return Restored(
@@ -187,6 +210,7 @@ class _Work:
             started=self.started,
             left=self.left,
             came_back=came_back,
+            quarantined=tuple(self.quarantined),
         )
 
     def restore_queue(self, queue_key: str) -> None:
@@ -218,9 +242,16 @@ class _Work:
             self.left += length
             return True
         entries = _first_bytes(pipe.lrange(claim, 0, _CHUNK - 1))
-        kept, skipped = self._sift(entries, queue_key=queue_key, number=number, length=length)
+        guilty = self._suspected(pipe, entries, queue_key=queue_key, number=number, length=length)
+        aside = [(raw, deaths) for raw, deaths in guilty if len(deaths) >= self.max_crashes]
+        staying = [_TOMBSTONE if any(entry is raw for raw, _ in aside) else entry for entry in entries]
+        kept, skipped = self._sift(staying, queue_key=queue_key, number=number, length=length)
         done: bool = len(entries) == length
         pipe.multi()
+        for raw, deaths in guilty:
+            note_crash(pipe, self.keys.crashes(queue_key, identity(raw)), deaths[-1])
+        for raw, deaths in aside:
+            pipe.lpush(self.keys.dead(queue_key), self._letter(raw, deaths))
         if kept:
             pipe.rpush(waiting, *kept)
         if done:
@@ -231,7 +262,29 @@ class _Work:
         pipe.execute()
         self.restored += len(kept)
         self.started += skipped
+        self.quarantined += aside
         return done
+
+    def _suspected(
+        self, pipe: Any, entries: Sequence[bytes], *, queue_key: str, number: int, length: int
+    ) -> list[tuple[bytes, tuple[Death, ...]]]:
+        """Messages that the worker ran when it died, each with its deaths, this one included."""
+        found = []
+        for index, entry in enumerate(entries):
+            if entry == _TOMBSTONE or (queue_key, number, length - 1 - index) not in self.suspects:
+                continue
+            before = read_deaths(pipe.lrange(self.keys.crashes(queue_key, identity(entry)), 0, -1))
+            reason = f"the worker {self.worker.node or self.worker.worker} ended while it ran this message"
+            death = Death(at=clock.now(), node=self.worker.node, pid=self.worker.pid, reason=reason)
+            found.append((entry, (*before, death)))
+        return found
+
+    def _letter(self, raw: bytes, deaths: tuple[Death, ...]) -> bytes:
+        detail = f"it has ended {len(deaths)} processes; the last time: {deaths[-1].reason}"
+        letter = DeadLetter.of(
+            raw, reason="crashes", detail=detail, at=clock.now(), node=self.worker.node, deaths=deaths
+        )
+        return letter.encode()
 
     def _sift(self, entries: Sequence[bytes], *, queue_key: str, number: int, length: int) -> tuple[list[bytes], int]:
         """What of a claim list's newest entries goes back, newest first; and how many were started."""
@@ -261,7 +314,8 @@ class _Work:
                     return
                 pipe.multi()
                 pipe.hdel(self.keys.workers, self.worker.worker)
-                pipe.unlink(self.keys.flush(self.worker.worker), self.heartbeat)
+                worker = self.worker.worker
+                pipe.unlink(self.keys.flush(worker), self.keys.running(worker), self.heartbeat)
                 pipe.execute()
             except WatchError:
                 return  # whoever was faster forgets it, or it lives

@@ -18,8 +18,9 @@ from fastq.ipc.segment import dead_segment, remove_files
 from fastq.transport.connect import Endpoint
 from fastq.transport.redis import commands
 from fastq.transport.redis.binding import Binding, declare_bindings
+from fastq.transport.redis.deadletters import trim
 from fastq.transport.redis.keys import Keys
-from fastq.transport.redis.recover import Restored, restore_worker
+from fastq.transport.redis.recover import MAX_CRASHES, Restored, restore_worker
 from fastq.transport.redis.registry import RegistryEntry, dead_workers, presence
 from fastq.transport.redis.unacked import restore_unacked
 
@@ -36,6 +37,9 @@ LOOK_S = 2.0
 
 #: Seconds between sweeps of what stock workers have left beyond their visibility timeout. kombu's: about 100.
 SWEEP_S = 60.0
+
+#: Seconds for which is remembered what a worker ran last: so long its messages may wait to be restored.
+RUNNING_S = 24 * 3600
 
 #: Seconds after which a rare command is given up.
 TIMEOUT_S = 10.0
@@ -116,11 +120,20 @@ class Lease:
         """The heartbeat as bytes, and the number of its replies."""
         return commands.pack("SET", self.keys.heartbeat(self.me.worker), 1, "EX", LEASE_S), 1
 
+    def say_running(self, places: Sequence[tuple[int, int, int]]) -> tuple[bytes, int]:
+        """What this worker runs under late acknowledgement, for whoever restores it elsewhere: commands, and the number
+        of their replies."""
+        key = self.keys.running(self.me.worker)
+        if not places:
+            return commands.pack("DEL", key), 1
+        return commands.pack("SET", key, msgspec.json.encode(places), "EX", RUNNING_S), 1
+
     def leave(self, client: redis.Redis) -> None:
         """Take this worker off the registry; it holds nothing any more."""
         pipe: Any = client.pipeline(transaction=True)
         pipe.hdel(self.keys.workers, self.me.worker)
-        pipe.delete(self.keys.heartbeat(self.me.worker), self.keys.flush(self.me.worker))
+        worker = self.me.worker
+        pipe.delete(self.keys.heartbeat(worker), self.keys.flush(worker), self.keys.running(worker))
         pipe.delete(*(self.keys.claims(key, self.me.worker) for key in self.me.keys))
         pipe.execute()
 
@@ -129,9 +142,17 @@ class Janitor:
     """Puts back what dead workers have left: fastq's by their leases, stock workers' by kombu's rules."""
 
     def __init__(
-        self, endpoint: Endpoint, *, keys: Keys, visibility_timeout_s: float, restore_limit: int | None
+        self,
+        endpoint: Endpoint,
+        *,
+        keys: Keys,
+        visibility_timeout_s: float,
+        restore_limit: int | None,
+        queue_keys: Callable[[], Sequence[str]] = tuple,
+        max_crashes: int = MAX_CRASHES,
     ) -> None:
-        self._endpoint, self._keys = endpoint, keys
+        self._endpoint, self._keys, self._max_crashes = endpoint, keys, max_crashes
+        self._queue_keys = queue_keys
         self._visibility_timeout_s, self._restore_limit = visibility_timeout_s, restore_limit
         self._client: redis.Redis | None = None
 
@@ -142,7 +163,10 @@ class Janitor:
         return [self._restore(client, entry) for entry in dead if far or presence(entry) == "gone"]
 
     def sweep(self) -> int:
-        """Restore what stock workers hold beyond the visibility timeout. Blocks; for an errand."""
+        """Restore what stock workers hold beyond the visibility timeout, and drop dead letters that are too old or too
+        many. Blocks; for an errand."""
+        client = self._connected()
+        trim(client, self._queue_keys(), keys=self._keys)
         return restore_unacked(
             self._connected(),
             keys=self._keys,
@@ -161,24 +185,41 @@ class Janitor:
             self._client = None
 
     def _restore(self, client: redis.Redis, entry: RegistryEntry) -> Restored:
-        restored = restore_dead(client, entry, self._keys)
-        level = logging.WARNING if restored.restored or restored.started else logging.INFO
+        restored = restore_dead(client, entry, self._keys, max_crashes=self._max_crashes)
+        told = restored.restored or restored.started or restored.quarantined
+        level = logging.WARNING if told else logging.INFO
         logger.log(level, "Worker %s is dead. Its messages: %s", entry.node or entry.worker, restored)
         return restored
 
 
-def restore_dead(client: redis.Redis, entry: RegistryEntry, keys: Keys) -> Restored:
+def restore_dead(client: redis.Redis, entry: RegistryEntry, keys: Keys, *, max_crashes: int = MAX_CRASHES) -> Restored:
     """Put back what a dead worker held; what its segment says was started under early acknowledgement, if it is here,
-    is not run again."""
+    is not run again. What it ran under late acknowledgement is suspected of its death: by the segment, or else by what
+    the worker said last."""
     with dead_segment(entry.segment) as segment:
         started: set[tuple[str, int, int]] | None = None
         if segment is not None:
-            found = segment.core.started_unconfirmed()
-            started = {(entry.keys[key], number, position) for key, number, position in found if key < len(entry.keys)}
-        restored = restore_worker(client, entry, keys=keys, started=_told(started))
+            started = _places(segment.core.started_unconfirmed(), entry)
+            suspects = _places(segment.core.suspects(), entry)
+        else:
+            suspects = _places(read_running(client, entry.worker, keys=keys), entry)
+        restored = restore_worker(
+            client, entry, keys=keys, started=_told(started), suspects=suspects, max_crashes=max_crashes
+        )
         if segment is not None and not restored.came_back:
             remove_files(segment.path)
     return restored
+
+
+def _places(found: Iterable[tuple[int, int, int]], entry: RegistryEntry) -> set[tuple[str, int, int]]:
+    return {(entry.keys[key], number, position) for key, number, position in found if key < len(entry.keys)}
+
+
+def read_running(client: redis.Redis, worker: str, *, keys: Keys) -> list[tuple[int, int, int]]:
+    """What a worker has said that it runs under late acknowledgement. Blocks."""
+    asked: Any = client
+    told = asked.get(keys.running(worker))
+    return msgspec.json.decode(told, type=list[tuple[int, int, int]]) if told else []
 
 
 def _told(started: set[tuple[str, int, int]] | None) -> Callable[[RegistryEntry], set[tuple[str, int, int]] | None]:

@@ -13,6 +13,7 @@ import msgspec
 from fastq import _core, clock
 from fastq.errors import EnvelopeError, PeerError
 from fastq.program import TaskInfo, Verdict
+from fastq.wire.deadletter import DeadLetter
 from fastq.wire.envelope import Header, read_header
 from fastq.worker.pipeline.rate import Buckets, plain_names
 from fastq.worker.revoked import Revoked
@@ -40,7 +41,8 @@ class Admission:
         *,
         tasks: Sequence[TaskInfo],
         side_prefix: Path,
-        undecodable_key: Callable[[int], bytes],
+        dead_key: Callable[[int], bytes],
+        node: str = "",
         log_received: bool,
         expecting: Callable[[], bool] = lambda: False,
         buckets: Buckets | None = None,
@@ -58,7 +60,7 @@ class Admission:
         self._remember(tasks)
         self._side_prefix = side_prefix
         self._side_count = 0
-        self._undecodable_key = undecodable_key
+        self._dead_key, self._node = dead_key, node
         self._log_received = log_received
         #: Messages that ended without their task.
         self.judged = 0
@@ -142,6 +144,13 @@ class Admission:
         stamp = self.revoked.by_stamp(header.stamps)
         return None if stamp is None else f" (revoked by header: {stamp})"
 
+    def task_of(self, raw: bytes) -> int | None:
+        """The number of a message's task, None if nobody knows its name or it cannot be read."""
+        try:
+            return self.number(read_header(raw))
+        except PeerError:
+            return None
+
     def number(self, header: Header) -> int | None:
         return None if header.task is None else self._numbers.get(header.task)
 
@@ -203,18 +212,19 @@ class Admission:
             logger.error("A broadcast that is no message was dropped: %s: %.200r", error, raw[:200])
             self._ledger.quit(entry)
             return
-        key = self._undecodable_key(place[0])
+        key = self._dead_key(place[0])
         found = _ID.search(raw)
         named = f" (id {found[1].decode('utf-8', 'replace')})" if found else ""
         logger.error(
-            "Not a message%s: %s. It was moved to the list %s; %d bytes: %.200r",
+            "Not a message%s: %s. It was put aside in the list %s (see `fastq dlq`); %d bytes: %.200r",
             named,
             error,
             key.decode("utf-8", "replace"),
             len(raw),
             raw[:200],
         )
-        self._ledger.requeue(entry, raw, key)
+        letter = DeadLetter.of(raw, reason="undecodable", detail=str(error), at=clock.now(), node=self._node)
+        self._ledger.requeue(entry, letter.encode(), key)
 
     def _refuse(self, entry: int, raw: bytes, error: PeerError) -> None:
         self.judge(entry, raw, Verdict(kind="invalid", reason=str(error)))

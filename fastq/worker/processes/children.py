@@ -11,9 +11,11 @@ from collections.abc import Callable
 import msgspec
 
 from fastq import _core, clock
+from fastq.config import memory
 from fastq.ipc.messages import Exited, Forked
-from fastq.ipc.segment import SharedSegment
+from fastq.ipc.segment import SharedSegment, stack_path
 from fastq.program import Verdict
+from fastq.wire.deadletter import Death
 from fastq.worker.poll import Poller, Timers
 from fastq.worker.processes import posix
 
@@ -24,6 +26,9 @@ FIRST_DELAY_S, LAST_DELAY_S = 0.5, 30.0
 
 #: Children beyond the number that is wanted while some are being replaced: what it costs in memory.
 AT_A_TIME = 1
+
+#: Characters of a stack that are kept: all threads of most programs.
+STACK_CHARACTERS = 8000
 
 #: Exit codes of children that leave as agreed: 0, and Celery's for one that has run its number of tasks.
 AGREED = frozenset({0, 155})
@@ -50,6 +55,8 @@ class Child(msgspec.Struct, kw_only=True):
     victim: tuple[int, int, int, int, bytes, int] | None = None
     #: Its death has been noticed.
     buried: bool = False
+    #: What is known of its death, if that is the task's fault.
+    death: Death | None = None
     #: What the engine killed it for.
     sentence: Verdict | None = None
 
@@ -70,6 +77,7 @@ class Children:
         collect: Callable[[], None],
         lost: Callable[[Child, Verdict], None],
         name: Callable[[bytes], str],
+        node: str,
     ) -> None:
         self._segment, self._core, self._ledger = segment, segment.core, ledger
         self._poller, self._timers = poller, timers
@@ -84,6 +92,9 @@ class Children:
         self.needs_relief = False
         self._delay_s = FIRST_DELAY_S
         self._jobs = 0
+        self._node = node
+        #: As counted when a child died last.
+        self._oom_kills = memory.oom_kills()
 
     def __len__(self) -> int:
         return len(self._children)
@@ -288,7 +299,7 @@ class Children:
             if child.pidfd is not None:
                 posix.send(child.pidfd, signal.SIGKILL)
             self._died(child)
-            self._explain(child, signal.SIGKILL, 0)
+            self._explain(child, signal.SIGKILL, 0, guilty=False)
             self._forget(child)
 
     def adopted(self) -> None:
@@ -303,9 +314,21 @@ class Children:
         else:
             self.fill()
 
-    def _explain(self, child: Child, status: int, maxrss_kib: int) -> None:
+    def _explain(self, child: Child, status: int, maxrss_kib: int, *, guilty: bool = True) -> None:
         self._jobs += 1
         note = posix.death_note(status, number=self._jobs)
+        stack = self._take_stack(child)
+        if child.victim is not None and guilty:
+            reason = child.sentence.reason if child.sentence is not None else ""
+            child.death = Death(
+                at=clock.now(),
+                node=self._node,
+                pid=child.pid,
+                reason=reason or note,
+                peak_kib=maxrss_kib,
+                oom_kills=self._new_oom_kills(),
+                stack=stack,
+            )
         agreed = os.WIFEXITED(status) and os.WEXITSTATUS(status) in AGREED
         self._segment.board.add(self._cause(child, status, agreed=agreed))
         if child.victim is not None and child.sentence is not None:
@@ -313,6 +336,8 @@ class Children:
         elif child.victim is not None:
             verdict = Verdict(kind="lost", reason=note, started=True, pid=child.pid, task=_task_number(child.victim[2]))
             logger.error("%s", self._obituary(child, status, maxrss_kib))
+            if stack:
+                logger.error("It was at:\n%s", stack)
             self._lost(child, verdict)
         elif not (agreed or child.dismissed or child.sentence):
             logger.error("%s", self._obituary(child, status, maxrss_kib))
@@ -320,12 +345,27 @@ class Children:
     def _cause(self, child: Child, status: int, *, agreed: bool) -> str:
         """The figure that its end is counted with."""
         if child.sentence is not None:
-            return "ends_limit" if child.sentence.kind == "timeout" else "ends_stopped"
+            return "ends_limit" if child.sentence.kind in ("timeout", "lost") else "ends_stopped"
         if child.dismissed or agreed:
             return "ends_dismissed" if child.dismissed else "ends_agreed"
         if self._core.state(child.slot) == _core.BOOTING:
             return "ends_starting"
         return "ends_signal" if os.WIFSIGNALED(status) else "ends_exit"
+
+    def _take_stack(self, child: Child) -> str:
+        """What faulthandler has written in the child, if its end was a fatal error."""
+        path = stack_path(str(self._segment.path), child.slot)
+        try:
+            text = path.read_text(errors="replace")[:STACK_CHARACTERS]
+            path.unlink()
+        except OSError:
+            return ""
+        return text.strip()
+
+    def _new_oom_kills(self) -> int:
+        """How often the kernel has killed in our control group since the last death."""
+        before, self._oom_kills = self._oom_kills, memory.oom_kills()
+        return max(0, (self._oom_kills or 0) - (before or 0))
 
     def _obituary(self, child: Child, status: int, maxrss_kib: int) -> str:
         how = (
@@ -334,6 +374,8 @@ class Children:
             else f"exited with code {os.waitstatus_to_exitcode(status)}"
         )
         peak = f", peak memory {maxrss_kib / 1024:.1f} MiB" if maxrss_kib else ""
+        if child.death is not None and child.death.oom_kills:
+            peak += f"; the control group was out of memory ({child.death.oom_kills} killed)"
         return f"Process ForkPoolWorker-{child.slot + 1} pid:{child.pid} {how} {self._when(child)}{peak}"
 
     def _when(self, child: Child) -> str:
