@@ -33,9 +33,7 @@ def systemd() -> dict[str, str]:
 
 
 def docker(instruction: str) -> list[str]:
-    found = re.search(
-        rf"^(?:HEALTHCHECK .*)?{instruction} (\[.*\])$", (FOLDER / "Dockerfile").read_text(), re.MULTILINE
-    )
+    found = re.search(rf"^{instruction}(\[.*\])$", (FOLDER / "Dockerfile").read_text(), re.MULTILINE)
     assert found
     words: list[str] = json.loads(found[1])
     return words
