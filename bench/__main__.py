@@ -16,6 +16,7 @@ ROWS: dict[str, Callable[[Sizes], list[Line]]] = {
     "stored": drain.stored,
     "late": drain.late,
     "far": drain.far,
+    "recycled": drain.recycled,
     "latency": latency.latency,
     "idle": idle.rest,
     "flat": memory.flat,

@@ -143,3 +143,28 @@ def far(sizes: Sizes) -> list[Line]:
             evidence={"near": near, "fastq": ours, "celery": theirs},
         )
     ]
+
+
+def recycled(sizes: Sizes) -> list[Line]:
+    """Tasks of a millisecond, with children that are replaced after 1,000 of them, and without."""
+    count = max(2000, sizes.drain // 20)
+    found = []
+    for more in ({}, {"FASTQ_WORKER_MAX_TASKS_PER_CHILD": "1000"}):
+        with lab() as place:
+            place.fill("brief", count)
+            worker = place.worker(FASTQ, children=CHILDREN, more=more)
+            found.append(_measure(place, worker, task="brief", count=count))
+    without, ours = found
+    ratio = share(ours.rate, without.rate)
+    return [
+        Line(
+            what="tasks of 1 ms, children replaced every 1,000 tasks",
+            target="95 % of the rate without",
+            fastq=f"**{ratio:.0%}**, {_words(ours)}",
+            celery="not measured",
+            reached=ratio >= 0.95 and _whole(ours),
+            lost=ours.count.lost,
+            repeated=ours.count.repeated,
+            evidence={"without": without, "fastq": ours},
+        )
+    ]

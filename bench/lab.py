@@ -6,7 +6,7 @@ import contextlib
 import itertools
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -38,14 +38,23 @@ class Lab:
         self.ledger = Ledger(folder / "ledger")
         self._numbers = itertools.count()
 
-    def worker(self, engine: Engine, *, app: str = "bench.apps.tasks", children: int = 2, url: str = "") -> Worker:
-        """A worker on this lab's queue, not started yet; `url` if it is to reach Redis another way."""
+    def worker(
+        self,
+        engine: Engine,
+        *,
+        app: str = "bench.apps.tasks",
+        children: int = 2,
+        url: str = "",
+        more: Mapping[str, str] | None = None,
+    ) -> Worker:
+        """A worker on this lab's queue, not started yet; `url` if it is to reach Redis another way, `more` for its
+        environment."""
         return Worker(
             engine,
             app=app,
             queue=QUEUE,
             children=children,
-            environment=self.environment(url or self.url),
+            environment={**self.environment(url or self.url), **(more or {})},
             log=self._folder / f"{engine.name}-{next(self._numbers)}.log",
         )
 

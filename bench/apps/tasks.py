@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from bench.apps.settings import make_app
 from bench.ledger import write
 
@@ -12,6 +14,16 @@ app = make_app("bench.apps.tasks")
 def noop(number: int) -> None:
     """Nothing; no result."""
     write(number)
+
+
+@app.task(trail=False)
+def brief(number: int) -> int:
+    """Compute for a millisecond; the result is stored."""
+    until = time.perf_counter() + 0.001
+    while time.perf_counter() < until:
+        pass
+    write(number)
+    return number
 
 
 @app.task(trail=False)
