@@ -16,6 +16,7 @@ FIGURES = (
     # the broker and the result store
     "round_trips", "round_trip_ns", "flushes", "flush_ns", "flushed_bytes", "reconnects",
     "restored",
+    "reloads", "reloads_failed",
 )
 
 #: States of a worker, as the figure `state` has them.

@@ -15,6 +15,7 @@ from fastq.errors import Bug, FastqError
 #: Sub-command, the module that has it as `command`, and its line in the help. Imported when it is asked for.
 _COMMANDS: Mapping[str, tuple[str, str]] = {
     "worker": ("fastq.cli.worker", "Start a worker."),
+    "reload": ("fastq.cli.reload", "Load the application again in this host's workers."),
     "doctor": ("fastq.cli.doctor", "Read an application: what will differ from Celery, what is misconfigured."),
     "check": ("fastq.cli.doctor", "The same as doctor."),
     "beat": ("fastq.cli.beat", "Send the tasks of the application's schedule, each at its time."),

@@ -5,11 +5,15 @@ It imports little, because a probe does this every few seconds: no application, 
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 from fastq import _core, clock
 from fastq.ipc.segment import SharedSegment, is_held, segment_files
+
+#: What `fastq reload` sends. HUP is for everybody else; from a terminal it means that the terminal is gone.
+RELOAD_SIGNAL = signal.SIGRTMIN + 9
 
 #: Seconds without a turn of its loop after which a worker is taken for stuck. The loop turns at least once a second;
 #: some steps of stopping may wait for the broker for ten.

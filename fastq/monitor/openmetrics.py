@@ -143,6 +143,9 @@ def _held(s: Snapshot) -> Iterable[Family]:
     yield _gauge("fastq_unstarted", "Of those, dealt to a child and not started.", figures["unstarted"])
     yield _counter("fastq_recalled", "Messages taken back from a child before they were started.", figures["recalled"])
     yield _counter("fastq_restored", "Messages of dead workers put back on their queues.", figures["restored"])
+    yield _counter("fastq_reloads", "Times the application was loaded again.", figures["reloads"])
+    help_text = "Times the application could not be loaded again."
+    yield _counter("fastq_reloads_failed", help_text, figures["reloads_failed"])
     help_text = "Results that wait for the result store."
     yield _gauge("fastq_result_backlog_bytes", help_text, figures["result_backlog_bytes"], "bytes")
 

@@ -140,6 +140,7 @@ class Engine:
             change=self._change,
             settled=self._reloaded,
             service=self._service,
+            ended=lambda well: self.notes.reloaded(well=well),
         )
         self.broadcasts, self.actions = parts.broadcasts, parts.actions
 

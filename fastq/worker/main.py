@@ -18,6 +18,7 @@ from fastq.config.settings import WorkerOptions
 from fastq.errors import FastqError, ProcessLost, SettingError, SurroundingsError
 from fastq.ipc.messages import Failed, Ready, Start, ToEngine
 from fastq.ipc.segment import SharedSegment
+from fastq.monitor.local import RELOAD_SIGNAL
 from fastq.program import ProgramInfo
 from fastq.worker.lifecycle import Event, State
 from fastq.worker.poll import PULSE_S, Errands, Poller, Timers
@@ -84,7 +85,7 @@ class Worker:
         self._lengths: Lengths | None = None
         self.signals = Signals(
             self.poller,
-            numbers=[signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP],
+            numbers=[signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, RELOAD_SIGNAL],
             act=self._signalled,
         )
         faulthandler.register(signal.SIGUSR1)
@@ -228,7 +229,8 @@ class Worker:
     def _signalled(self, number: int) -> None:
         if number == signal.SIGTERM and os.environ.get("REMAP_SIGTERM") == "SIGQUIT":
             number = signal.SIGQUIT
-        if number == signal.SIGHUP and not sys.stdout.isatty():  # on a terminal it means that the terminal is gone
+        # On a terminal HUP means that the terminal is gone.
+        if number == RELOAD_SIGNAL or (number == signal.SIGHUP and not sys.stdout.isatty()):
             self.reload()
             return
         cold = number == signal.SIGQUIT

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import typing
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -21,6 +22,10 @@ LOST = Verdict(kind="lost", reason="Worker exited prematurely: signal 9 (SIGKILL
 TIMEOUT = Verdict(kind="timeout", limit_s=2.0, started=True, pid=7)
 
 _seen_by_errback: list[Any] = []
+
+
+def test_every_kind_of_verdict_is_counted() -> None:
+    assert set(_core.VERDICTS) == set(typing.get_args(typing.get_type_hints(Verdict)["kind"]))
 
 
 def work() -> int:

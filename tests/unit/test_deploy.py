@@ -89,7 +89,12 @@ def test_kubernetes_probes_the_port_that_the_worker_serves() -> None:
     assert pod["terminationGracePeriodSeconds"] > float(given["shutdown_timeout"])
 
 
-def test_keda_scales_the_deployment() -> None:
-    scaled = yaml.safe_load((FOLDER / "keda.yaml").read_text())
+def test_keda_scales_the_deployment_by_a_metric_that_there_is() -> None:
+    service, scaled = yaml.safe_load_all((FOLDER / "keda.yaml").read_text())
     deployment = yaml.safe_load((FOLDER / "kubernetes.yaml").read_text())
     assert scaled["spec"]["scaleTargetRef"]["name"] == deployment["metadata"]["name"]
+    assert service["spec"]["selector"] == deployment["spec"]["selector"]["matchLabels"]
+    (trigger,) = scaled["spec"]["triggers"]
+    assert service["metadata"]["name"] in trigger["metadata"]["url"]
+    metric = trigger["metadata"]["valueLocation"].partition("{")[0]
+    assert f"| `{metric}` | queue |" in (FOLDER.parent / "probes-and-metrics.md").read_text()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,7 +17,7 @@ from fastq.monitor.local import local_workers
 from fastq.monitor.snapshot import tasks
 from tests.eventually import eventually
 from tests.fix_lab import Lab, close_app
-from tests.fix_worker import WorkerProcess
+from tests.fix_worker import ROOT, WorkerProcess
 
 pytestmark = pytest.mark.fastq_only("a stock worker starts again as a whole")
 
@@ -35,9 +37,11 @@ class Site:
         text = json.dumps({"version": version, "tasks": ["version", "hold", *tasks], **more})
         (self.lab.folder / "code.json").write_text(text)
 
-    def start(self, *args: str, concurrency: int = 2) -> None:
+    def start(self, *args: str, **options: Any) -> None:
         self.lab.module = "tests.apps.changing"
-        self.worker = self.lab.worker(*args, concurrency=concurrency, name=f"site{os.getpid()}")
+        # A name of its own: `fastq reload` looks for it among all workers of this host.
+        own = {"concurrency": 2, "name": f"site{os.getpid()}"}
+        self.worker = self.lab.worker(*args, **{**own, **options})
 
     def send(self, name: str, *args: Any, **options: Any) -> Any:
         return self.client.send_task(name, args, **options)
@@ -202,6 +206,25 @@ def test_a_changed_file_is_noticed(site: Site) -> None:
     (folder / "anything.py").write_text("# saved\n")
     site.worker.wait_log("Changed: anything.py")
     site.worker.wait_log(RELOADED, within_s=20)
+    assert site.run() == 2
+
+
+def reload_by_command(site: Site) -> tuple[int, str]:
+    command = [sys.executable, "-m", "fastq", "reload", "-n", site.worker.node]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    return done.returncode, done.stdout
+
+
+def test_the_command_waits_for_it(site: Site) -> None:
+    site.code(1)
+    site.start()
+    site.code(2)
+    assert reload_by_command(site) == (0, f"{site.worker.node}: reloaded\n")
+    assert site.run() == 2
+    site.code(3, broken=True)
+    code, says = reload_by_command(site)
+    assert code == 1
+    assert "could not be loaded; the worker goes on" in says
     assert site.run() == 2
 
 

@@ -45,6 +45,10 @@ class Notes:
         name_tasks(self._board, tasks)
         self._board.put("nursery_pid", nursery)
 
+    def reloaded(self, *, well: bool) -> None:
+        """A reload has ended: all children are the new ones, or the application could not be loaded."""
+        self._board.add("reloads" if well else "reloads_failed")
+
     def connected(self, *, again: bool) -> None:
         """The broker is there."""
         self._board.put("broker_up", 1)

@@ -69,9 +69,10 @@ class Reload:
         change: Callable[[NurseryProcess, ProgramInfo], bool],
         settled: Callable[[], None],
         service: Service,
+        ended: Callable[[bool], None],
     ) -> None:
         self._children, self._start, self._change, self._settled = children, start, change, settled
-        self._service = service
+        self._service, self._ended = service, ended
         self._coming: NurseryProcess | None = None
         self._leaving: list[NurseryProcess] = []
         self._moving = False
@@ -119,7 +120,7 @@ class Reload:
         if nursery is self._coming:
             self._coming = None
             logger.error("The application could not be loaded again; the worker goes on with what it has.")
-            self._follow()
+            self._follow(well=False)
             return True
         if nursery in self._leaving:
             self._leaving.remove(nursery)
@@ -133,12 +134,13 @@ class Reload:
             self._moving = False
             self._settled()
             logger.warning("Reloaded: all tasks are run by the new code from now on.")
-            self._follow()
+            self._follow(well=True)
         for nursery in self._leaving:
             if nursery.alive and not nursery.stopping and not self._children.born_of(nursery):
                 nursery.stop()
 
-    def _follow(self) -> None:
+    def _follow(self, *, well: bool) -> None:
+        self._ended(well)
         self._service.ready("working")
         if self._once_more:
             self.begin()
