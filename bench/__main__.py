@@ -16,6 +16,7 @@ ROWS: dict[str, Callable[[Sizes], list[Line]]] = {
     "stored": drain.stored,
     "late": drain.late,
     "far": drain.far,
+    "events": drain.events,
     "recycled": drain.recycled,
     "latency": latency.latency,
     "idle": idle.rest,

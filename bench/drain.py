@@ -125,6 +125,27 @@ def stored(sizes: Sizes) -> list[Line]:
     return [line, *costs]
 
 
+def events(sizes: Sizes) -> list[Line]:
+    """No-op tasks whose results are stored, with three events for each (`-E`)."""
+    ours, theirs = (
+        drain(msgspec.structs.replace(engine, tuning=(*engine.tuning, "-E")), task="stored", count=count)
+        for engine, count in ((FASTQ, sizes.drain), (CELERY, sizes.drain_celery))
+    )
+    ratio = share(ours.rate, theirs.rate)
+    return [
+        Line(
+            what="results stored, task events on (`-E`)",
+            target="",
+            fastq=f"**{ratio:.0f} ×**, {_words(ours)}; engine {ours.cpu_us.engine:.1f}, children "
+            f"{ours.cpu_us.children:.1f}, Redis {ours.cpu_us.redis:.1f} µs a task",
+            celery=_words(theirs),
+            lost=ours.count.lost,
+            repeated=ours.count.repeated,
+            evidence={"ratio": ratio, "fastq": ours, "celery": theirs},
+        )
+    ]
+
+
 def far(sizes: Sizes) -> list[Line]:
     """The same with some distance between worker and Redis; the proxy's own CPU comes out of the same two cores."""
     near = drain(FASTQ, task="stored", count=sizes.drain)

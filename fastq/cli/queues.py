@@ -43,13 +43,12 @@ def _table(found: object) -> str:
     from fastq.transport.redis.survey import Survey
 
     assert isinstance(found, Survey)
-    rows = [("queue", "waiting", "by priority", "claimed", "fastq workers")]
+    rows = [("queue", "waiting", "by priority", "claimed", "fastq workers", "next")]
     for queue in found.queues:
         by_step = " ".join(f"{step}:{length:,}" for step, length in queue.lengths.items() if length)
-        rows.append(
-            (queue.queue, f"{queue.length:,}", by_step, f"{queue.claimed:,}", ", ".join(queue.consumers) or "none")
-        )
-    widths = [max(len(row[column]) for row in rows) for column in range(5)]
+        consumers = ", ".join(queue.consumers) or "none"
+        rows.append((queue.queue, f"{queue.length:,}", by_step, f"{queue.claimed:,}", consumers, queue.oldest))
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     return "\n".join([*lines, f"{found.unacked:,} messages are held by stock workers, of all queues."])
 

@@ -33,8 +33,7 @@ def test_what_waits_and_what_is_held(lab: Lab) -> None:
     worker = lab.worker("-Q", "one,two", concurrency=1)
     held = lab.send("hold_late", "a", queue="one")
     eventually(lambda: lab.ledger.count("start", "a"))
-    for priority in (0, 0, 3):
-        lab.send("add", 1, 2, queue="three", priority=priority)
+    first, *_ = [lab.send("add", 1, 2, queue="three", priority=priority) for priority in (0, 0, 3)]
     found = queues("-b", lab.broker, "-Q", "four")
     assert found["one"]["consumers"] == [worker.node]
     assert (found["one"]["claimed"], sum(found["one"]["lengths"].values())) == (1, 0)
@@ -43,6 +42,7 @@ def test_what_waits_and_what_is_held(lab: Lab) -> None:
         "lengths": {"0": 2, "3": 1, "6": 0, "9": 0},
         "consumers": [],
         "claimed": 0,
+        "oldest": f"t.add[{first.id}]",
     }
     assert found["four"]["lengths"] == {"0": 0, "3": 0, "6": 0, "9": 0}
     lab.ledger.open_gate("a")

@@ -8,8 +8,10 @@ from typing import Any
 import msgspec
 import redis
 
+from fastq.errors import PeerError
 from fastq.transport.redis.keys import Keys
 from fastq.transport.redis.registry import RegistryEntry, read_registry
+from fastq.wire.envelope import read_header
 
 
 class QueueSurvey(msgspec.Struct, frozen=True, kw_only=True):
@@ -22,6 +24,8 @@ class QueueSurvey(msgspec.Struct, frozen=True, kw_only=True):
     consumers: list[str]
     #: Messages in claim lists, those included that are settled and whose list is not.
     claimed: int
+    #: The message that is claimed next, task[id]; empty if none waits. Messages don't say when they were sent.
+    oldest: str = ""
 
     @property
     def length(self) -> int:
@@ -80,9 +84,26 @@ def _queue(asked: Any, name: str, workers: list[RegistryEntry], *, keys: Keys) -
     lengths = {step: _length(asked, keys.waiting(key)) for key, step in by_key.items()}
     consumers = [worker for worker in workers if set(worker.keys) & set(by_key)]
     claimed = sum(_claimed(asked, key, worker.worker, keys=keys) for worker in consumers for key in by_key)
+    waiting = next((key for key, step in by_key.items() if lengths[step]), None)
     return QueueSurvey(
-        queue=name, lengths=lengths, consumers=sorted(worker.node for worker in consumers), claimed=claimed
+        queue=name,
+        lengths=lengths,
+        consumers=sorted(worker.node for worker in consumers),
+        claimed=claimed,
+        oldest="" if waiting is None else _described(asked.lindex(keys.waiting(waiting), -1)),
     )
+
+
+def _described(raw: bytes | None) -> str:
+    """What people call a message; it may have been claimed just now."""
+    if raw is None:
+        return ""
+    try:
+        header = read_header(raw)
+    except PeerError:
+        return "not readable"
+    again = " (redelivered)" if b'"redelivered": true' in raw else ""
+    return f"{header.shadow or header.task or 'protocol 1'}[{header.id}]{again}"
 
 
 def _claimed(asked: Any, key: str, worker: str, *, keys: Keys) -> int:
