@@ -6,6 +6,7 @@ import faulthandler
 import gc
 import logging
 import os
+import platform
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -172,6 +173,7 @@ class Worker:
         gc.disable()
         import fastq.worker.engine  # noqa: F401
 
+        platform.platform()  # asks the program uname; the banner and events have it from a cache then
         gc.freeze()
         gc.enable()
         while self._program is None and self._failed is None and not self._stopped_early:
