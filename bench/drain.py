@@ -24,6 +24,9 @@ SETTLE_S = 0.15
 #: Milliseconds there and back between worker and Redis in the row "far".
 FAR_MS = 2.0
 
+#: As good as none: the same proxy, which holds nothing back.
+NO_MS = 0.001
+
 
 class Drain(msgspec.Struct, frozen=True, kw_only=True):
     """One backlog, worked off."""
@@ -147,21 +150,23 @@ def events(sizes: Sizes) -> list[Line]:
 
 
 def far(sizes: Sizes) -> list[Line]:
-    """The same with some distance between worker and Redis; the proxy's own CPU comes out of the same two cores."""
+    """The same with some distance between worker and Redis, beside the same proxy without any: its CPU comes out of the
+    same two cores, which that of a distance would not."""
     near = drain(FASTQ, task="stored", count=sizes.drain)
+    beside = drain(FASTQ, task="stored", count=sizes.drain, rtt_ms=NO_MS)
     ours = drain(FASTQ, task="stored", count=sizes.drain, rtt_ms=FAR_MS)
     theirs = drain(CELERY, task="stored", count=max(300, sizes.drain_celery // 10), rtt_ms=FAR_MS)
-    ratio = share(ours.rate, near.rate)
+    ratio = share(ours.rate, beside.rate)
     return [
         Line(
-            what=f"results stored, {FAR_MS:g} ms to Redis (a proxy that shares the cores)",
-            target="80 % of the local rate",
-            fastq=f"**{ratio:.0%}**, {_words(ours)}",
+            what=f"results stored, {FAR_MS:g} ms to Redis",
+            target="80 % of the rate through the same proxy without delay",
+            fastq=f"**{ratio:.0%}**, {_words(ours)}; {share(ours.rate, near.rate):.0%} of the rate without a proxy",
             celery=_words(theirs),
             reached=ratio >= 0.8 and _whole(ours),
             lost=ours.count.lost,
             repeated=ours.count.repeated,
-            evidence={"near": near, "fastq": ours, "celery": theirs},
+            evidence={"near": near, "beside": beside, "fastq": ours, "celery": theirs},
         )
     ]
 
