@@ -1,14 +1,12 @@
-"""Make docs/celery/settings.md from settings.data: `make docs`."""
+"""Make docs/celery/settings.md from the package's settings.data: `make docs`."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NamedTuple
 
-FOLDER = Path(__file__).parent / "celery"
-DATA, PAGE = FOLDER / "settings.data", FOLDER / "settings.md"
+from fastq.compat.celery.known_settings import STATUS, Row, read
 
-STATUS = {"same": "same", "different": "different", "n/a": "not applicable"}
+PAGE = Path(__file__).parent / "celery" / "settings.md"
 
 _HEAD = """\
 # Celery's settings
@@ -20,24 +18,6 @@ options of the command line are in [moving over](moving-over.md#options-of-celer
 
 This page is made by `make docs`; a test holds it against the list of the installed Celery.
 """
-
-
-class Row(NamedTuple):
-    """One setting."""
-
-    name: str
-    status: str
-    remark: str
-
-
-def read() -> list[Row]:
-    """The rows of the data file. Raises ValueError for a line that is none."""
-    lines = [line for line in DATA.read_text().splitlines() if line and not line.startswith("#")]
-    rows = [Row(*(part.strip() for part in line.split("|", 2))) for line in lines]
-    wrong = [row for row in rows if row.status not in STATUS]
-    if wrong:
-        raise ValueError(f"{DATA}: the status must be one of {', '.join(STATUS)}: {wrong[0]}")
-    return rows
 
 
 def page() -> str:

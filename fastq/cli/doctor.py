@@ -25,6 +25,9 @@ WRONG = 1
 
 Level = Literal["wrong", "differs", "note"]
 
+#: Settings that every application has, and that are looked at by themselves.
+_TOLD = frozenset({"broker_url", "broker_read_url", "broker_transport", "result_backend"})
+
 #: Seconds that a server gets to answer.
 ASK_S = 4.0
 
@@ -97,6 +100,7 @@ def examine(options: WorkerOptions, *, offline: bool) -> Report:
         *_about_options(options),
         *(_warned(warning) for warning in caught if not issubclass(warning.category, DeprecationWarning)),
         *(Finding(level="differs", about="application", says=warning) for warning in info.warnings),
+        *_about_settings(settings),
         *(_misspelt(name, meant) for name, meant in look.misspelt(app)),
         *_about_broker(info, offline=offline),
         *_about_results(info, offline=offline),
@@ -123,6 +127,15 @@ def examine(options: WorkerOptions, *, offline: bool) -> Report:
 def _about_options(options: WorkerOptions) -> Iterator[Finding]:
     for flag, instead in not_yet_effective(options).items():
         yield Finding(level="differs", about=flag, says=instead)
+
+
+def _about_settings(settings: list[Origin]) -> Iterator[Finding]:
+    from fastq.compat.celery.known_settings import read
+
+    known = {row.name: row for row in read() if row.status == "different" and row.remark}
+    for each in settings:
+        if each.name in known and each.name not in _TOLD:
+            yield Finding(level="differs", about=each.name, says=known[each.name].remark)
 
 
 def _warned(warning: warnings.WarningMessage) -> Finding:

@@ -75,6 +75,12 @@ def test_each_setting_has_its_origin(tmp_path: Path) -> None:
     assert "the command line, after --" in lines["worker_prefetch_multiplier"]
 
 
+def test_a_setting_with_another_effect_is_named(tmp_path: Path) -> None:
+    found = findings(tmp_path, "app.conf.broker_transport_options = {'visibility_timeout': 60}\n", "--offline")
+    assert found["broker_transport_options"].startswith("differs: ")
+    assert "leases" in found["broker_transport_options"]
+
+
 def test_a_secret_is_not_shown(tmp_path: Path) -> None:
     source = "app.conf.broker_url = 'redis://me:hunter2@127.0.0.1:1/0'\napp.conf.redis_password = 'hunter2'\n"
     for args in ([], ["--json"]):
