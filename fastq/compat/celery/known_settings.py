@@ -1,4 +1,4 @@
-"""What becomes of each setting of Celery here, from `settings.data`: for `fastq doctor` and for the page of the docs."""
+"""What becomes of each setting of Celery here, from `settings.data`: for `fastq doctor` and the page of the docs."""
 
 from __future__ import annotations
 
