@@ -11,6 +11,7 @@ from click.core import ParameterSource
 
 from fastq.cli.options import long_flag
 from fastq.config import values
+from fastq.config.possible import refuse_impossible
 from fastq.config.settings import SETTINGS, WorkerOptions, is_switch, variables
 from fastq.config.sources import in_environment
 from fastq.errors import OptionError
@@ -35,7 +36,9 @@ def gather(
         if found is not None:
             chosen[name], given[name] = found
     overrides, unknown = _split(list(rest))
-    return WorkerOptions(**chosen, overrides=overrides, unknown=unknown, given=given)
+    options = WorkerOptions(**chosen, overrides=overrides, unknown=unknown, given=given)
+    refuse_impossible(options)
+    return options
 
 
 def _split(rest: list[str]) -> tuple[dict[str, str], tuple[str, ...]]:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from fastq import clock, dumps
 from fastq.config.identity import become
 from fastq.config.nodename import node_name
+from fastq.config.possible import MOST_CHILDREN
 from fastq.config.settings import WorkerOptions
 from fastq.errors import FastqError, ProcessLost, SettingError, SurroundingsError
 from fastq.ipc.messages import Failed, Ready, Start, ToEngine
@@ -39,7 +40,7 @@ Announce = Callable[[WorkerOptions, ProgramInfo], None]
 
 #: Slots of the segment: more than children, because a slot is needed on until the broker has confirmed what its child
 #: did. The file is sparse; a slot takes memory when it is used first.
-MOST_SLOTS = 512
+MOST_SLOTS = 2 * MOST_CHILDREN
 
 #: Exit codes: a second INT is Celery's way of saying that it was stopped by force.
 OK, FAILED, INTERRUPTED = 0, 1, 1

@@ -139,6 +139,13 @@ def test_a_steady_number_follows_the_machine() -> None:
     assert decide(seen(children=6, now_s=40.0), less.past, steady).target == 8
 
 
+def test_it_says_what_it_is_held_back_by() -> None:
+    burst = decide(seen(children=4, busy=4, waiting=20, task_s=1.0, cpu_share=0.01), Past(), bounds(most=6))
+    assert (burst.target, burst.why) == (6, "the limit allows no more")
+    free = decide(seen(children=4, busy=4, waiting=1, task_s=1.0, cpu_share=0.01), Past(), bounds(most=6))
+    assert (free.target, free.why) == (5, "1 wait, 4 run")
+
+
 def test_pressure_alone_is_a_reason() -> None:
     pressed = decide(seen(children=8, busy=8, waiting=100, task_s=1.0, pressure=15.0), Past(), bounds())
     assert pressed.target == 7

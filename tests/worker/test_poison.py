@@ -103,6 +103,15 @@ def test_under_early_acknowledgement_the_task_fails_as_ever(lab: Lab) -> None:
     assert not letters(lab)
 
 
+def test_a_message_that_is_killed_over_its_time_says_so(lab: Lab) -> None:
+    lab.worker("--max-crashes", "1")
+    sent = lab.task("stubborn_requeue").apply_async(("late",), time_limit=0.5)
+    wait_state(lab, sent.id, "FAILURE", within_s=30)
+    eventually(lambda: letters(lab))
+    [letter] = letters(lab)
+    assert [death.reason for death in letter.deaths] == ["Hard time limit (0.5s) exceeded."]
+
+
 def test_a_message_that_is_killed_over_its_memory_is_put_aside(lab: Lab) -> None:
     lab.worker("--max-memory-hard", str(60 * 1024), "--max-crashes", "2")
     sent = lab.send("swell_requeue", "fat", 10)

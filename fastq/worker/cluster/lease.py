@@ -133,8 +133,8 @@ class Lease:
         pipe: Any = client.pipeline(transaction=True)
         pipe.hdel(self.keys.workers, self.me.worker)
         worker = self.me.worker
-        pipe.delete(self.keys.heartbeat(worker), self.keys.flush(worker), self.keys.running(worker))
-        pipe.delete(*(self.keys.claims(key, self.me.worker) for key in self.me.keys))
+        claims = [self.keys.claims(key, worker) for key in self.me.keys]  # none, where all queues were cancelled
+        pipe.delete(self.keys.heartbeat(worker), self.keys.flush(worker), self.keys.running(worker), *claims)
         pipe.execute()
 
 

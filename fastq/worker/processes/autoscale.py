@@ -96,13 +96,14 @@ def decide(seen: Observation, past: Past, bounds: Bounds) -> Decision:
     demand = bounds.most if bounds.steady else demanded(seen)
     cap, whose = min((caps[name], name) for name in caps)
     want = max(bounds.least, min(demand, cap))
+    capped = f"the {whose} allows no more" if demand > cap else ""
     if caps["memory"] < seen.children and not bounds.least >= seen.children:
         return _give_memory_back(seen, past, bounds, cap=caps["memory"])
     if want > seen.children:
-        return _grow(seen, past, bounds, want=want, why=f"the {whose} allows" if demand > cap else _why(seen, bounds))
+        return _grow(seen, past, bounds, want=want, why=capped or _why(seen, bounds))
     if want == seen.children:
         return Decision(target=want, why="", past=Past(pressed_s=past.pressed_s))
-    return _shrink(seen, past, bounds, want=want, why=f"the {whose} allows" if demand > cap else "less to do")
+    return _shrink(seen, past, bounds, want=want, why=capped or "less to do")
 
 
 def demanded(seen: Observation) -> int:
@@ -112,7 +113,7 @@ def demanded(seen: Observation) -> int:
 
 def _caps(seen: Observation, bounds: Bounds) -> dict[str, int]:
     return {
-        "operator": bounds.most,
+        "limit": bounds.most,
         "CPU": bounds.most if bounds.steady else cpu_cap(seen, cpus=bounds.cpus),
         "memory": memory_cap(seen),
     }

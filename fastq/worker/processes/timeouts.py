@@ -74,8 +74,7 @@ class TimeLimits:
             return None
         if ran_s < limit_s:
             return limit_s - ran_s
-        self._killed[slot] = self._children.pid(slot)
-        self._expired(
-            slot, Verdict(kind="timeout", limit_s=limit_s, started=True, pid=self._children.pid(slot), task=task)
-        )
+        pid = self._killed[slot] = self._children.pid(slot)
+        reason = f"Hard time limit ({limit_s:g}s) exceeded."
+        self._expired(slot, Verdict(kind="timeout", reason=reason, limit_s=limit_s, started=True, pid=pid, task=task))
         return None
