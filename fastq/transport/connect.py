@@ -10,7 +10,7 @@ import socket
 import ssl
 from collections.abc import Mapping, Sequence
 from importlib import import_module
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import redis
 from redis.backoff import NoBackoff
@@ -51,6 +51,18 @@ _SILENT: Final[dict[str, None]] = (
 _NOT_YET: Final = ("LOADING", "MASTERDOWN", "CLUSTERDOWN", "BUSY", "TRYAGAIN")
 
 
+class Role(NamedTuple):
+    """What a server is for, and the settings that say where it is: for messages."""
+
+    name: str
+    url: str
+    use_ssl: str
+
+
+BROKER: Final = Role("broker", url="broker_url", use_ssl="broker_use_ssl")
+RESULT_STORE: Final = Role("result store", url="result_backend", use_ssl="redis_backend_use_ssl")
+
+
 class OpenConnection:
     """A socket with a Redis server at its other end, owned by whoever asked for it. Blocking."""
 
@@ -87,13 +99,15 @@ class OpenConnection:
 
 
 class Endpoint:
-    """A broker: one or more alternative addresses, and how to reach them.
+    """A broker or result store: one or more alternative addresses, and how to reach them.
 
     Two endpoints are equal if they are the same database of the same server, whatever the user and password.
     """
 
-    def __init__(self, addresses: Sequence[Address], *, options: Mapping[str, Any] | None = None) -> None:
-        self.addresses = tuple(addresses)
+    def __init__(
+        self, addresses: Sequence[Address], *, options: Mapping[str, Any] | None = None, role: Role = BROKER
+    ) -> None:
+        self.addresses, self.role = tuple(addresses), role
         self.options = dict(options or {})
         self._turn = 0  # of the address that answered last: all connections of a worker belong on one server
 
@@ -167,7 +181,7 @@ class Endpoint:
 
     def explain(self, error: BaseException) -> FastqError:
         """Tell an exception of a `client()` as one of ours."""
-        return explain(error, address=self.addresses[self._turn])
+        return explain(error, address=self.addresses[self._turn], role=self.role)
 
     # One address
 
@@ -181,7 +195,7 @@ class Endpoint:
                 connection.disconnect()
                 raise
         except RedisError as error:
-            raise explain(error, address=address) from error
+            raise explain(error, address=address, role=self.role) from error
         except (OSError, TypeError, ValueError) as error:
             # Arguments that redis-py or ssl cannot use: a file that is not there, an option of the wrong type.
             raise SettingError(f"cannot connect to {address.masked()} with these options: {error}") from error
@@ -283,30 +297,30 @@ def _give_away(connection: Any) -> socket.socket:
 # Errors
 
 
-def explain(error: BaseException, *, address: Address) -> FastqError:
+def explain(error: BaseException, *, address: Address, role: Role = BROKER) -> FastqError:
     """Tell an exception of redis-py as one of ours, in one sentence and without a secret."""
-    where = address.masked()
+    where = f"the {role.name} {address.masked()}"
     if isinstance(error, (AuthenticationError, AuthorizationError)):
-        return BrokerRefused(f"the broker {where} does not accept this user and password; correct them in broker_url")
+        return BrokerRefused(f"{where} does not accept this user and password; correct them in {role.url}")
     if address.tls is not None and _is_caused_by(error, FileNotFoundError):
-        return SettingError(f"a file of broker_use_ssl or of the ssl_ parameters of {where} is missing: {error}")
+        return SettingError(f"a file of {role.use_ssl} or of the ssl_ parameters of {where} is missing: {error}")
     if _is_caused_by(error, ssl.SSLCertVerificationError):
-        return BrokerRefused(f"the broker {where} has a certificate that is not trusted: {error}")
+        return BrokerRefused(f"{where} has a certificate that is not trusted: {error}")
     if isinstance(error, MasterNotFoundError):
         return BrokerUnavailable(f"no sentinel of {where} knows a master: {error}")
     if isinstance(error, (RedisConnectionError, RedisTimeoutError, BusyLoadingError)):
-        return BrokerUnavailable(f"the broker {where} cannot be reached: {error}")
+        return BrokerUnavailable(f"{where} cannot be reached: {error}")
     if isinstance(error, ResponseError):
-        return _refusal(str(error), where=where, db=address.db)
-    return BrokerUnavailable(f"the broker {where} gave no usable answer: {error!r}")
+        return _refusal(str(error), where=where, address=address, role=role)
+    return BrokerUnavailable(f"{where} gave no usable answer: {error!r}")
 
 
-def _refusal(answer: str, *, where: str, db: int) -> FastqError:
+def _refusal(answer: str, *, where: str, address: Address, role: Role) -> FastqError:
     if answer.startswith(_NOT_YET):
-        return BrokerUnavailable(f"the broker {where} cannot serve yet: {answer}")
+        return BrokerUnavailable(f"{where} cannot serve yet: {answer}")
     if "DB index" in answer:
-        return BrokerRefused(f"the broker {where} has no database {db}; give a smaller number in broker_url: {answer}")
-    return BrokerRefused(f"the broker {where} refuses the connection: {answer}")
+        return BrokerRefused(f"{where} has no database {address.db}; give a smaller number in {role.url}: {answer}")
+    return BrokerRefused(f"{where} refuses the connection: {answer}")
 
 
 def _is_caused_by(error: BaseException, kind: type[BaseException]) -> bool:

@@ -15,7 +15,7 @@ from fastq.config.sources import number_in_environment
 from fastq.errors import FastqError
 from fastq.ipc.segment import SharedSegment
 from fastq.program import ProgramInfo, ResultInfo, TaskInfo, Verdict
-from fastq.transport.connect import Endpoint
+from fastq.transport.connect import RESULT_STORE, Endpoint
 from fastq.transport.redis.keys import Keys
 from fastq.transport.redis.registry import describe_process
 from fastq.transport.urls import Address
@@ -458,7 +458,7 @@ def result_endpoint(results: ResultInfo) -> Endpoint:
     kind: Literal["tcp", "unix", "sentinel"] = "sentinel" if hosts else "unix" if options.get("path") else "tcp"
     tls = {name: value for name, value in options.items() if name.startswith("ssl_")} if options.get("ssl") else None
     address = Address(kind=kind, db=int(options.get("db") or 0), tls=tls, **given)
-    return Endpoint([address], options=results.transport_options)
+    return Endpoint([address], options=results.transport_options, role=RESULT_STORE)
 
 
 def rate_limits(program: ProgramInfo) -> dict[int, float]:

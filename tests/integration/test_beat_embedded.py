@@ -31,6 +31,7 @@ def test_a_worker_has_its_own_beat(lab: Lab) -> None:
     (pid,) = eventually(lambda: beats(lab))
     assert pid not in {worker.pid, *([worker.nursery] if lab.engine == "celery" else [])}
     worker.stop()
+    worker.wait_log("beat: Shutting down")
     with shelve.open(str(lab.folder / "times")) as times:
         assert times["entries"]["tick"].total_run_count >= 2
 

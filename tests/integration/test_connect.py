@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from fastq.errors import BrokerRefused, BrokerUnavailable, SettingError
-from fastq.transport.connect import Endpoint, OpenConnection
+from fastq.transport.connect import RESULT_STORE, Endpoint, OpenConnection
+from fastq.transport.urls import read_urls
 from tests.fix_redis import Database, RedisServer, free_port
 
 
@@ -110,6 +111,12 @@ def test_a_user_of_an_acl_who_may_do_little(closed_server: RedisServer) -> None:
 def test_a_database_that_is_not_there_is_refused(redis_server: RedisServer) -> None:
     with pytest.raises(BrokerRefused, match="no database 99999"):
         Endpoint.parse(f"redis://127.0.0.1:{redis_server.port}/99999").open()
+
+
+def test_what_is_wrong_with_the_result_store_is_not_said_of_the_broker(redis_server: RedisServer) -> None:
+    addresses = read_urls(f"redis://127.0.0.1:{redis_server.port}/99999")
+    with pytest.raises(BrokerRefused, match=r"the result store .* smaller number in result_backend"):
+        Endpoint(addresses, role=RESULT_STORE).open()
 
 
 @pytest.mark.parametrize("url", ["redis://127.0.0.1:{port}", "unix:///no/such.sock", "redis://no-such-host.invalid"])

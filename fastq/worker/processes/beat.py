@@ -77,6 +77,8 @@ class BeatProcess:
 
     def stop(self) -> None:
         """Ask it to save its schedule and end; may be called twice."""
+        if self._wanted and self.alive:
+            logger.info("beat: Shutting down...")
         self._wanted = False
         self._timers.cancel("beat process")
         self._terminate()
