@@ -1,4 +1,4 @@
-"""fastq: a worker engine for Celery applications and for tasks in Python.
+"""fastq: a worker engine for Celery applications.
 
 Nothing is imported here: `import fastq` must stay cheap for producers and for the command line.
 """

@@ -118,6 +118,7 @@ def test_only_what_is_to_be_told_is_told(tmp_path: Path) -> None:
     lab.close()
 
 
+@needs_plain
 def test_an_end_is_told_behind_its_outcome(lab: Telling) -> None:
     port = lab.open_child(0)
     lab.ledger.set_depths(10)
@@ -147,6 +148,7 @@ def test_a_child_knows_whether_to_tell(lab: Telling) -> None:
     assert not port.telling
 
 
+@needs_plain
 def test_a_large_event_goes_by_a_file(lab: Telling) -> None:
     port = lab.open_child(0)
     lab.take([envelope(LATE)])

@@ -25,7 +25,7 @@ app = Celery("shop", broker={broker!r}, backend={broker!r})
 def doctor(folder: Path, source: str, *args: str, broker: str = "redis://127.0.0.1:1/0") -> tuple[int, str]:
     """Exit code and output for an application with this source."""
     (folder / "proj.py").write_text(HEAD.format(broker=broker) + source)
-    env = {**os.environ, "PYTHONPATH": str(ROOT), "CELERY_BROKER_URL": "", "C_FORCE_ROOT": ""}
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "CELERY_BROKER_URL": "", "C_FORCE_ROOT": "", "FASTQ_FAST": "1"}
     command = [sys.executable, "-m", "fastq", "-A", "proj", "doctor", *args]
     done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=60, check=False)
     return done.returncode, done.stdout + done.stderr

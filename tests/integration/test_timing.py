@@ -123,6 +123,7 @@ def test_a_hard_limit_ends_the_child_and_fails_the_task(lab: Lab) -> None:
     assert record["result"]["exc_message"] == [0.8]
     assert record["traceback"] is None
     lab.workers[0].wait_log(rf"Hard time limit \(0\.8s\) exceeded for t\.stubborn\[{sent.id}\]")
+    lab.workers[0].wait_log(r"ERROR.*Task handler raised error: TimeLimitExceeded\(0\.8,?\)")
     eventually(lambda: len(set(lab.workers[0].children) - set(before)) == 1)
     assert lab.run("add", 1, 1) == 2
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
+from billiard.exceptions import TimeLimitExceeded
 from celery import signals
 from celery.utils.log import get_logger
 from kombu.utils.encoding import safe_repr
@@ -72,6 +73,7 @@ class Judge:
             fail_for_good(received, verdict.reason)
         elif verdict.kind == "timeout":
             request.on_timeout(False, _shortest(verdict.limit_s))
+            _log_limit(_shortest(verdict.limit_s))
         elif verdict.kind == "terminated":
             request._announce_revoked("terminated", True, verdict.signal_number, False)
         elif verdict.kind == "cancelled":
@@ -117,6 +119,14 @@ def fail_for_good(received: Received, reason: str) -> None:
     )
     request.send_event("task-failed", exception=safe_repr(error), traceback=einfo.traceback)
     received.message.ack()
+
+
+def _log_limit(limit_s: float) -> None:
+    """What the callback of Celery's pool logs besides; agents that watch the log make an error of it."""
+    try:
+        raise TimeLimitExceeded(limit_s)
+    except TimeLimitExceeded as error:
+        logger.error("Task handler raised error: %r", error, exc_info=True)
 
 
 def _shortest(limit_s: float) -> float | int:
