@@ -17,6 +17,7 @@ from fastq.worker.observe.notes import Notes
 from fastq.worker.parts import Hooks, Loop, Parts, assemble, rate_limits
 from fastq.worker.pipeline.deal import HORIZON_S
 from fastq.worker.pipeline.returning import return_messages
+from fastq.worker.pipeline.settle import log_refusals
 from fastq.worker.poll import Errands, Poller, Timers
 from fastq.worker.processes import beat
 from fastq.worker.processes.beat import BeatProcess
@@ -69,12 +70,10 @@ class Engine:
         start_nursery: Callable[[Sequence[str]], NurseryProcess],
         restart: Callable[[], None],
         service: Service,
-        shutdown_timeout_s: float | None = None,
     ) -> None:
         self.program, self.worker, self.segment, self.nursery = program, worker, segment, nursery
         self.poller, self.timers, self.errands, self.options = poller, timers, errands, options
         self._start_nursery, self._restart = start_nursery, restart
-        self._shutdown_timeout_s = shutdown_timeout_s
         self._service = service
         self.state = State.RUNNING
         self.failure: FastqError | None = None
@@ -265,7 +264,7 @@ class Engine:
             self.timers.set("beat", BEAT_S, self._beat)
 
     def _beaten(self, errors: list[bytes], sent_at_s: float) -> None:
-        _log_errors(errors)
+        log_refusals(errors)
         if not errors:
             self._lease_until_s = sent_at_s + LEASE_S
             self.notes.lease()
@@ -455,8 +454,8 @@ class Engine:
             self.timers.cancel("autoscale")
         if self.state is before:
             return
-        if self.state is State.WARM and self._shutdown_timeout_s is not None:
-            self.timers.set("shutdown", self._shutdown_timeout_s, self._out_of_time)
+        if self.state is State.WARM and self.options.shutdown_timeout is not None:
+            self.timers.set("shutdown", self.options.shutdown_timeout, self._out_of_time)
         if self.state is State.SOFT:
             self._wait_a_while()
         if self.state is State.COLD:
@@ -464,7 +463,9 @@ class Engine:
 
     def _out_of_time(self) -> None:
         if self.state is State.WARM:
-            logger.warning("Ending what still runs %g s after the stop (--shutdown-timeout).", self._shutdown_timeout_s)
+            logger.warning(
+                "Ending what still runs %g s after the stop (--shutdown-timeout).", self.options.shutdown_timeout
+            )
             self._enter(Event.LATE)
 
     def _close_doors(self) -> None:
@@ -579,11 +580,6 @@ class Engine:
 
 def _nothing() -> None:
     """A timer that only ends a wait."""
-
-
-def _log_errors(errors: list[bytes]) -> None:
-    for error in errors:
-        logger.error("Redis: %s", error.decode("utf-8", "replace"))
 
 
 def _place_of(ledger: _core.Ledger, entry: int) -> tuple[int, int, int]:

@@ -148,7 +148,6 @@ class Worker:
             start_nursery=self._start_nursery,
             restart=self._restart,
             service=self.service,
-            shutdown_timeout_s=self.options.shutdown_timeout,
         )
 
     def _open_up(self) -> None:

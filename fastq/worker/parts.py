@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Container, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Literal
 
 import msgspec
@@ -14,7 +14,7 @@ from fastq.config.settings import WorkerOptions
 from fastq.config.sources import number_in_environment
 from fastq.errors import FastqError
 from fastq.ipc.segment import SharedSegment
-from fastq.program import ProgramInfo, ResultInfo, TaskInfo, Verdict
+from fastq.program import ProgramInfo, ResultInfo, Verdict
 from fastq.transport.connect import RESULT_STORE, Endpoint
 from fastq.transport.redis.keys import Keys
 from fastq.transport.redis.registry import describe_process
@@ -39,8 +39,8 @@ from fastq.worker.pipeline.deal import Dealer
 from fastq.worker.pipeline.intake import Intake, QueueKey
 from fastq.worker.pipeline.order import Turns
 from fastq.worker.pipeline.quarantine import Quarantine
-from fastq.worker.pipeline.rate import Buckets, interval_s, plain_names
-from fastq.worker.pipeline.settle import ResultStore, Settler
+from fastq.worker.pipeline.rate import Buckets, interval_s, ledger_tables
+from fastq.worker.pipeline.settle import ResultStore, Settler, log_refusals
 from fastq.worker.pipeline.waiting import Waiting
 from fastq.worker.poll import Errands, Poller, Timers
 from fastq.worker.processes.beat import BeatProcess
@@ -138,7 +138,8 @@ def assemble(
         use_ssl=program.broker_use_ssl,
     )
     logs_received = logger.isEnabledFor(logging.INFO)
-    ledger = make_ledger(segment, program.tasks, limited=rate_limits(program))
+    buckets = Buckets(rate_limits(program))
+    ledger = _core.Ledger(segment.core, *ledger_tables(program.tasks, limited=buckets))
     ledger.log_received = [] if logs_received else None
     intake = make_intake(ledger, program, make_queue_keys(keys, program, worker), loop=loop, hooks=hooks)
     admission = Admission(
@@ -149,7 +150,7 @@ def assemble(
         node=program.node,
         log_received=logs_received,
         expecting=hooks.expecting,
-        buckets=Buckets(rate_limits(program)),
+        buckets=buckets,
         revoked=make_revoked(program),
     )
     broadcasts = Broadcasts(
@@ -406,12 +407,7 @@ def make_broker(
 def say_running(broker: Broker, lease: Lease, settler: Settler, places: Sequence[tuple[int, int, int]]) -> None:
     """Write down what runs, in case this worker does not survive it."""
     if broker.up:
-        broker.pump(lambda: settler.ask(*lease.say_running(places), _log_refusals))
-
-
-def _log_refusals(errors: list[bytes]) -> None:
-    for error in errors:
-        logger.error("Redis: %s", error.decode("utf-8", "replace"))
+        broker.pump(lambda: settler.ask(*lease.say_running(places), log_refusals))
 
 
 def bare_key(intake: Intake, number: int, *, keys: Keys) -> str:
@@ -466,15 +462,6 @@ def rate_limits(program: ProgramInfo) -> dict[int, float]:
     if program.disable_rate_limits:
         return {}
     return {number: every_s for number, task in enumerate(program.tasks) if (every_s := interval_s(task.rate_limit))}
-
-
-def make_ledger(segment: SharedSegment, tasks: Sequence[TaskInfo], *, limited: Container[int] = ()) -> _core.Ledger:
-    return _core.Ledger(
-        segment.core,
-        plain_names(tasks, limited=limited),
-        [task.acks_late for task in tasks],
-        [(task.soft_time_limit or 0.0, task.time_limit or 0.0) for task in tasks],
-    )
 
 
 def make_queue_keys(keys: Keys, program: ProgramInfo, worker: str) -> list[QueueKey]:

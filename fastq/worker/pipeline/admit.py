@@ -15,7 +15,7 @@ from fastq.errors import EnvelopeError, PeerError
 from fastq.program import TaskInfo, Verdict
 from fastq.wire.deadletter import DeadLetter
 from fastq.wire.envelope import Header, read_header
-from fastq.worker.pipeline.rate import Buckets, plain_names
+from fastq.worker.pipeline.rate import Buckets, ledger_tables
 from fastq.worker.revoked import Revoked
 
 logger = logging.getLogger(__name__)
@@ -70,9 +70,7 @@ class Admission:
     def know(self, tasks: Sequence[TaskInfo]) -> None:
         """The program's tasks from now on; numbers stay."""
         self._remember(tasks)
-        names = plain_names(tasks, limited=self.buckets)
-        late = [task.acks_late for task in tasks]
-        self._ledger.know(names, late, [(task.soft_time_limit or 0.0, task.time_limit or 0.0) for task in tasks])
+        self._ledger.know(*ledger_tables(tasks, limited=self.buckets))
 
     def _remember(self, tasks: Sequence[TaskInfo]) -> None:
         self.tasks = tasks

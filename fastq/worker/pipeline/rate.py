@@ -28,9 +28,16 @@ def interval_s(rate: str | float | None) -> float:
     return _SECONDS[found["unit"]] / count if count else 0.0
 
 
-def plain_names(tasks: Sequence[TaskInfo], *, limited: Container[int]) -> list[bytes]:
-    """The names that the compiled intake knows: not those of limited tasks, so each of their messages is looked at."""
-    return [b"" if task.gone or number in limited else task.name.encode() for number, task in enumerate(tasks)]
+def ledger_tables(
+    tasks: Sequence[TaskInfo], *, limited: Container[int]
+) -> tuple[list[bytes], list[bool], list[tuple[float, float]]]:
+    """What the ledger knows of the tasks, by number: name, late acknowledgement, (soft, hard) limits in seconds.
+
+    Limited tasks have no names there, so each of their messages is looked at.
+    """
+    names = [b"" if task.gone or number in limited else task.name.encode() for number, task in enumerate(tasks)]
+    limits = [(task.soft_time_limit or 0.0, task.time_limit or 0.0) for task in tasks]
+    return names, [task.acks_late for task in tasks], limits
 
 
 class Buckets:

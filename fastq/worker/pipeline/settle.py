@@ -30,6 +30,12 @@ RETRY_S = 1.0
 DEADLINE_S = 10.0
 
 
+def log_refusals(errors: list[bytes]) -> None:
+    """For `Settler.ask`: what the server has refused is an error, and no more than that."""
+    for error in errors:
+        logger.error("Redis: %s", error.decode("utf-8", "replace"))
+
+
 class _Sent:
     """Replies that are to come: of a flush, or of a command beside."""
 

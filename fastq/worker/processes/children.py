@@ -230,11 +230,11 @@ class Children:
     @property
     def replacing(self) -> bool:
         """Whether a child still waits for its replacement."""
-        return any(child.relieved and not self._leaving(child) for child in self._children.values())
+        return any(child.relieved for child in self._staying())
 
     def relieve(self) -> None:
         """Let those go whose replacement is ready, idle ones first; for when children may have become ready."""
-        waiting = [child for child in self._children.values() if child.relieved and not self._leaving(child)]
+        waiting = [child for child in self._staying() if child.relieved]
         if not waiting:
             self.needs_relief = False
             return
@@ -245,8 +245,7 @@ class Children:
 
     def _fit(self) -> int:
         """Children that take tasks and are to stay."""
-        staying = [child for child in self._children.values() if not child.relieved and not self._leaving(child)]
-        return sum(self._core.state(child.slot) == _core.READY for child in staying)
+        return sum(self.state(child.slot) == _core.READY for child in self._staying() if not child.relieved)
 
     def born_of(self, parent: object) -> list[int]:
         """Slots of the children that this nursery has forked and not yet seen the end of."""
