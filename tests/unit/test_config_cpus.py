@@ -7,15 +7,7 @@ from pathlib import Path
 import pytest
 
 from fastq.config.cpus import allowed_cpus, auto_concurrency, cpu_quota
-
-
-def write(root: Path, files: dict[str, str]) -> Path:
-    for name, text in files.items():
-        file = root / name
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(text)
-    return root
-
+from tests.trees import write
 
 TREES = {
     "no control groups at all": ({}, None),

@@ -8,20 +8,13 @@ from pathlib import Path
 import pytest
 
 from fastq.config.memory import Process, Room, oom_kills, pressure, room
+from tests.trees import write
 
 MIB = 1 << 20
 
 HOST = {"proc/meminfo": "MemTotal:        8192 kB\nMemFree: 1 kB\nMemAvailable:    4096 kB\n"}
 
 NO_LIMIT = "9223372036854771712\n"
-
-
-def write(root: Path, files: dict[str, str]) -> Path:
-    for name, text in files.items():
-        file = root / name
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(text)
-    return root
 
 
 TREES = {

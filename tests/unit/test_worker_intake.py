@@ -10,23 +10,7 @@ import pytest
 from fastq import _core
 from fastq.worker.pipeline.intake import Intake, QueueKey
 from fastq.worker.pipeline.order import Turns
-
-
-class FakeStream:
-    """What was sent, by command; what is fed, as if it had arrived."""
-
-    def __init__(self) -> None:
-        self.reader = _core.Reader()
-        self.sent: list[bytes] = []
-
-    def send(self, data: bytes) -> None:
-        self.sent.append(data)
-
-    def receive(self) -> None:
-        """It has arrived."""
-
-    def count(self, word: bytes) -> int:
-        return sum(word in data for data in self.sent)
+from tests.loose_end import LooseEnd
 
 
 class FakeTimers(dict[str, Any]):
@@ -64,7 +48,7 @@ class Scene:
             credit=lambda: 4,
             round_trip=lambda _took_s: None,
         )
-        self.claims, self.waiter = FakeStream(), FakeStream()
+        self.claims, self.waiter = LooseEnd(), LooseEnd()
         claims: Any = self.claims
         self.intake.up(claims, waiters=[(0, self.stream_of(self.waiter), 7)], registered=1)
         self.intake.pump()
@@ -73,10 +57,10 @@ class Scene:
         assert self.waiter.count(b"BLMOVE") == 1
 
     @staticmethod
-    def stream_of(fake: FakeStream) -> Any:
+    def stream_of(fake: LooseEnd) -> Any:
         return fake
 
-    def answer(self, stream: FakeStream, data: bytes) -> None:
+    def answer(self, stream: LooseEnd, data: bytes) -> None:
         stream.reader.feed(data)
         self.intake.ready(self.stream_of(stream))
 
@@ -122,7 +106,7 @@ def test_nothing_is_claimed_from_a_key_that_is_not_registered(scene: Scene) -> N
     scene.answer(scene.claims, b":1\r\n:1\r\n:0\r\n:5\r\n")
     scene.intake.pump()
     assert not scene.claims.count(b"claim:two")
-    scene.intake.more([(1, scene.stream_of(FakeStream()), 8)], registered=2)
+    scene.intake.more([(1, scene.stream_of(LooseEnd()), 8)], registered=2)
     assert scene.intake.unattended == []
     scene.intake.pump()
     scene.answer(scene.claims, b":1\r\n:1\r\n:0\r\n:5\r\n")

@@ -6,33 +6,19 @@ from typing import Any, cast
 
 import pytest
 
-from fastq import _core
 from fastq.transport.redis.keys import Keys
 from fastq.transport.redis.stream import Stream
 from fastq.worker.cluster.subscriptions import Subscriptions
+from tests.loose_end import LooseEnd
 
 
-class Wire:
-    """A stream whose other end is the test."""
-
-    def __init__(self) -> None:
-        self.reader = _core.Reader()
-        self.sent: list[bytes] = []
-
-    def send(self, data: bytes) -> None:
-        self.sent.append(data)
-
-    def receive(self) -> None:
-        """What was fed is there already."""
-
-
-def publish(wire: Wire, *words: bytes) -> None:
+def publish(wire: LooseEnd, *words: bytes) -> None:
     data = b"*%d\r\n" % len(words) + b"".join(b"$%d\r\n%s\r\n" % (len(word), word) for word in words)
     wire.reader.feed(data)
 
 
-def connected(subscriptions: Subscriptions) -> Wire:
-    wire = Wire()
+def connected(subscriptions: Subscriptions) -> LooseEnd:
+    wire = LooseEnd()
     stream = cast(Stream, wire)
     subscriptions.up(stream, asked=subscriptions.greet(stream))
     return wire
