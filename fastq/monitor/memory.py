@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from fastq import clock
+from fastq.config.groups import field
 
 #: Seconds for which a look is good. Adding up the pages of a process takes the kernel a millisecond per hundred MB, and
 #: the process must not fault meanwhile.
@@ -14,12 +15,8 @@ KEPT_S = 15.0
 
 def pss_bytes(pid: int) -> int | None:
     """The proportional set size of a process; None if it is gone or not ours to see."""
-    try:
-        text = Path(f"/proc/{pid}/smaps_rollup").read_text()
-    except OSError:
-        return None
-    line = next((line for line in text.splitlines() if line.startswith("Pss:")), "")
-    return int(line.split()[1]) * 1024 if line else None
+    kib = field(Path(f"/proc/{pid}/smaps_rollup"), "Pss")
+    return None if kib is None else kib << 10
 
 
 class Memory:
