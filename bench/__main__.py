@@ -7,7 +7,7 @@ import signal
 import sys
 from collections.abc import Callable
 
-from bench import drain, idle, latency, memory, report, start
+from bench import drain, idle, latency, machine, memory, report, start
 from bench.line import FULL, NORMAL, QUICK, Line, Sizes, failed
 
 #: Each row of the table, in its order.
@@ -55,7 +55,7 @@ def main() -> int:
     # TERM as Ctrl-C: both unwind the blocks that stop workers and servers.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     chosen = _arguments()
-    about = report.surroundings()
+    about = machine.about()
     lines: list[Line] = []
     try:
         for name in chosen.rows.split(","):

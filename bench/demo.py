@@ -25,7 +25,8 @@ import msgspec
 import redis
 
 from bench.line import percentile
-from bench.processes import CELERY, ENGINES, FASTQ, Engine, Roles, Worker, wait_for
+from bench.measurement import Roles
+from bench.processes import CELERY, ENGINES, FASTQ, Engine, Worker, wait_for
 from bench.progress import progress
 from fastq.embedded import EmbeddedRedis
 from fastq.errors import SurroundingsError

@@ -13,7 +13,8 @@ import msgspec
 from bench.count import Count
 from bench.lab import Lab, lab
 from bench.line import Line, Sizes, share
-from bench.processes import CELERY, FASTQ, Engine, Roles, Worker
+from bench.measurement import Roles
+from bench.processes import CELERY, FASTQ, Engine, Worker
 from bench.proxy import delayed
 
 CHILDREN = 2

@@ -8,7 +8,8 @@ import msgspec
 
 from bench.lab import Lab, lab
 from bench.line import Line, Sizes, percentile
-from bench.processes import CELERY, FASTQ, Engine, Roles, Worker
+from bench.measurement import Roles
+from bench.processes import CELERY, FASTQ, Engine, Worker
 
 #: Seconds after the last task before idling is measured: what was started by it shall be over.
 CALM_S = 2.0

@@ -12,6 +12,7 @@ from typing import Any
 
 import redis
 
+from bench import cores
 from bench.count import Ledger
 from bench.processes import Engine, Worker, wait_for
 from fastq.embedded import EmbeddedRedis
@@ -111,4 +112,5 @@ class Lab:
 def lab() -> Iterator[Lab]:
     """A lab with a fresh Redis."""
     with tempfile.TemporaryDirectory(prefix="fastq-bench-") as folder, EmbeddedRedis() as server:
+        cores.pin("server", server.pid or 0)
         yield Lab(Path(folder), url=server.url)

@@ -16,6 +16,9 @@ from types import TracebackType
 import msgspec
 import psutil
 
+from bench import cores
+from bench.measurement import Roles
+
 ROOT = Path(__file__).parent.parent
 
 #: Seconds a worker gets to stop in order before its processes are killed. Celery needs one to three, but three of four
@@ -53,25 +56,10 @@ def die_with_parent() -> None:
     _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
-class Roles(msgspec.Struct, frozen=True, kw_only=True):
-    """One number for each role; Celery has no nursery."""
-
-    engine: float = 0.0
-    nursery: float = 0.0
-    children: float = 0.0
-    redis: float = 0.0
-
-    @property
-    def total(self) -> float:
-        """All of them."""
-        return self.engine + self.nursery + self.children + self.redis
-
-    def __sub__(self, other: Roles) -> Roles:
-        return Roles(**{name: getattr(self, name) - getattr(other, name) for name in self.__struct_fields__})
-
-    def each(self, count: int, *, unit: float) -> Roles:
-        """Divide by a number of tasks and a unit."""
-        return Roles(**{name: getattr(self, name) / max(1, count) / unit for name in self.__struct_fields__})
+def as_worker() -> None:
+    """Run between fork and exec of a worker, whosever: the above, and the worker's cores."""
+    die_with_parent()
+    cores.pin("worker")
 
 
 class Worker:
@@ -115,7 +103,7 @@ class Worker:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,  # Ctrl-C is for the bench, which stops its workers in order
-                preexec_fn=die_with_parent,
+                preexec_fn=as_worker,
             )
 
     @property

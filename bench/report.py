@@ -2,59 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import platform
-import subprocess
 from collections.abc import Sequence
-from datetime import datetime, timezone
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import msgspec
-import psutil
 
 from bench.line import Line, Sizes
-from bench.processes import CELERY_TUNING, ROOT
-from fastq.embedded import find_server
 
 RESULTS = Path(__file__).parent / "results"
-
-_PACKAGES = ("celery", "kombu", "billiard", "redis", "hiredis", "msgspec", "Django")
-
-
-def surroundings() -> dict[str, Any]:
-    """The machine and the versions, as far as they matter."""
-    return {
-        "date": datetime.now(timezone.utc).strftime("%Y-%m-%d"),
-        "commit": _output("git", "-C", str(ROOT), "describe", "--always", "--dirty"),
-        "machine": f"{_cpu()}, {len(os.sched_getaffinity(0))} cores, {psutil.virtual_memory().total // 2**30} GiB",
-        "load_before": round(os.getloadavg()[0], 2),
-        "system": f"{platform.system()} {platform.release()}",
-        "python": platform.python_version(),
-        "redis": _output(find_server(), "--version"),
-        "packages": {name: version for name in _PACKAGES if (version := _version(name))},
-        "celery_tuning": " ".join(CELERY_TUNING),
-    }
-
-
-def _cpu() -> str:
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
-
-
-def _version(name: str) -> str | None:
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return None
-
-
-def _output(*command: str) -> str:
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
 
 
 def markdown(lines: Sequence[Line], *, about: dict[str, Any], sizes: Sizes) -> str:
@@ -70,8 +26,8 @@ def markdown(lines: Sequence[Line], *, about: dict[str, Any], sizes: Sizes) -> s
             "",
             f"{about['date']}, commit {about['commit']}, sizes `{sizes.name}`. {about['machine']}, {about['system']}, "
             f"Python {about['python']}, {packages}; {about['redis']}.",
-            f"Load of the machine before: {about['load_before']}. Celery runs with `{about['celery_tuning']}` and the "
-            "settings of `bench/apps/settings.py`.",
+            f"Load of the machine before: {about['before']['load']}. Celery runs with "
+            f"`{about['celery_tuning']}` and the settings of `bench/apps/settings.py`.",
         ]
     )
 

@@ -1,0 +1,130 @@
+"""Measure in rounds: every round runs each case once, in another order, and what is there so far is kept after each.
+
+A machine is faster at one moment than at another. Whoever measures one system for a minute and then the other measures
+the minutes, too. So the cases take turns, and each is measured several times: the table shows the median and the range,
+and a comparison of two files can tell a change from a moment (`bench.compare`).
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from bench import cores, machine
+from bench.measurement import Measurement, Results, Sample, gather
+
+#: Rounds of `make bench-full` at least. Fewer, and no change between two files could be told from chance: with five and
+#: five, a rank test finds a clear difference in 1 of 126 orders.
+ROUNDS = 5
+
+#: A case that failed so often is not run again.
+PATIENCE = 2
+
+FOLDER = Path(__file__).parent / "results"
+
+
+class Case(msgspec.Struct, frozen=True, kw_only=True):
+    """One system on one workload: what a round runs once."""
+
+    workload: str
+    system: str
+    settings: str = ""
+    #: Run it; return a sample of each measure. Whatever it raises is recorded as the reason why it failed.
+    run: Callable[[], Iterable[Sample]]
+    #: Rounds after which it is not run again; 0: in all of them. For what takes minutes and does not vary.
+    at_most: int = 0
+
+    @property
+    def name(self) -> str:
+        """For messages."""
+        return f"{self.workload}: {self.system}{f' ({self.settings})' if self.settings else ''}"
+
+
+class _Found:
+    """All samples of one case so far."""
+
+    def __init__(self, case: Case) -> None:
+        self.case = case
+        self.samples: dict[str, list[Sample]] = {}
+        self.ran = 0
+        self.failures: list[str] = []
+
+    @property
+    def open(self) -> bool:
+        """Whether it is to be run again."""
+        return len(self.failures) < PATIENCE and not 0 < self.case.at_most <= self.ran
+
+    def run(self) -> None:
+        """Run it once. Only what ends the whole measuring (Ctrl-C) comes out."""
+        self.ran += 1
+        try:
+            for sample in list(self.case.run()):
+                self.samples.setdefault(sample.measure, []).append(sample)
+        except Exception as exc:  # a system that fails is a result
+            self.failures.append(f"{type(exc).__name__}: {exc}")
+            print(f"  {self.case.name} failed: {exc}", file=sys.stderr, flush=True)
+
+    def measurements(self) -> list[Measurement]:
+        """One of each measure; one without values if there is nothing but a failure."""
+        workload, system, settings = self.case.workload, self.case.system, self.case.settings
+        reason = self.failures[0] if self.failures else ""
+        if not self.samples and reason:
+            return [Measurement(workload=workload, system=system, settings=settings, measure="", reason=reason)]
+        found = (gather(each, workload=workload, system=system, settings=settings) for each in self.samples.values())
+        return [msgspec.structs.replace(one, reason=reason) for one in found]
+
+
+def path_for(about: dict[str, Any], *, size: str) -> Path:
+    """Where the results of this commit are kept: `bench/results/DATE-COMMIT[-SIZE].json`."""
+    return FOLDER / f"{about['date']}-{about['commit']}{'' if size == 'normal' else '-' + size}.json"
+
+
+def run(
+    cases: Sequence[Case], *, rounds: int, size: str, path: Path | None = None, more: Mapping[str, Any] | None = None
+) -> tuple[Results, Path]:
+    """Measure all cases in so many rounds, and return the results and the file they are in.
+
+    Prints machine, warnings and progress to standard error. `path`: another file than that of this commit; `more`: for
+    its "about", such as versions of other systems. On Ctrl-C, KeyboardInterrupt comes out and the file holds the rounds
+    that were complete.
+    """
+    about = {**machine.about(), **(more or {})}
+    path = path or path_for(about, size=size)
+    _introduce(about, cases, rounds)
+    cores.pin("sender")
+    found = [_Found(case) for case in cases]
+    began, ticks = time.monotonic(), machine.Ticks.now()
+    for done in range(rounds):
+        for turn in _rotated(found, done, rounds):
+            if turn.open:
+                print(f"round {done + 1} of {rounds}: {turn.case.name}", file=sys.stderr, flush=True)
+                turn.run()
+        during = {"seconds": round(time.monotonic() - began), "steal": machine.Ticks.now().steal_since(ticks)}
+        results = _results({**about, "during": during}, found, size=size, rounds=rounds, done=done + 1)
+        results.save(path)
+    return results, path
+
+
+def _rotated(found: list[_Found], done: int, rounds: int) -> list[_Found]:
+    """Another one begins in each round. Cases that stand side by side in the list stay so: they are compared."""
+    first = done * max(1, len(found) // rounds) % len(found)
+    return found[first:] + found[:first]
+
+
+def _results(about: dict[str, Any], found: list[_Found], *, size: str, rounds: int, done: int) -> Results:
+    measurements = tuple(one for each in found for one in each.measurements())
+    return Results(about=about, size=size, rounds=rounds, rounds_done=done, measurements=measurements)
+
+
+def _introduce(about: dict[str, Any], cases: Sequence[Case], rounds: int) -> None:
+    packages = ", ".join(f"{name} {version}" for name, version in about["packages"].items())
+    print(f"{about['machine']}, {about['system']}; {about['pinning']}", file=sys.stderr)
+    print(f"Python {about['python']}, {packages}; {about['redis']}", file=sys.stderr)
+    for warning in about["warnings"]:
+        print(f"warning: {warning}", file=sys.stderr)
+    print(f"{len(cases)} cases, {rounds} rounds", file=sys.stderr, flush=True)
