@@ -6,6 +6,7 @@
     │   ├── SettingError           in the application's configuration
     │   ├── UrlError               a broker or result store address that cannot be read
     │   ├── ApplicationError       the application cannot be found or imported
+    │   ├── ScheduleError          an entry of the application's schedule
     │   └── PidfileHeld            another live process owns the pidfile
     ├── PeerError                  a message or a reply that breaks its format
     │   ├── EnvelopeError          what was on the queue is no message
@@ -77,6 +78,10 @@ class UrlError(OperatorError):
 
 class ApplicationError(OperatorError):
     """The application cannot be found, or importing it failed."""
+
+
+class ScheduleError(OperatorError, ValueError):
+    """An entry of the application's schedule cannot be used: its time, its name, its zone."""
 
 
 class PidfileHeld(OperatorError):
