@@ -13,9 +13,9 @@ from datetime import datetime, timedelta, timezone
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
-from fastq.producer.brief import brief
-from fastq.producer.encode import base64_text, encode_text, quote
 from fastq.producer.ids import uuids
+from fastq.wire.brief import brief
+from fastq.wire.kombu_json import base64_text, encode_text, quote
 from fastq.wire.moment import parse_iso
 
 if TYPE_CHECKING:
@@ -36,6 +36,9 @@ class Stencil:
     """One task's messages before their ids and arguments are known. Good for as long as `options` hold."""
 
     __slots__ = ("_argsrepr", "_kwargsrepr", "_pick", "_text")
+
+    #: Ids that `fill` needs for each message: its own, and a delivery tag.
+    ids_each = 2
 
     def __init__(self, name: str, *, options: Options, queue: str, priority: int, reply_to: str, now: datetime) -> None:
         # A random mark and a digit: nothing that a caller puts into the options can be taken for one.

@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 
 from fastq.errors import OptionError
-from fastq.producer.encode import encode_text
 from fastq.producer.ids import uuids
 from fastq.producer.message import Stencil
 from fastq.producer.options import Keys, Options
 from fastq.producer.producer import Producer
+from fastq.wire.kombu_json import encode_text
 
 GOLDEN = Path(__file__).parent.parent / "celery" / "golden"
 NOW = datetime(2026, 11, 20, 12, 0, 0, 123456, tzinfo=timezone.utc)

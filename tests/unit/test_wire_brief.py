@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastq.producer.brief import LIMIT_CHARS, _Writer, brief
+from fastq.wire.brief import LIMIT_CHARS, _Writer, brief
 
 saferepr = pytest.importorskip("celery.utils.saferepr").saferepr
 
