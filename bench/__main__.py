@@ -1,4 +1,4 @@
-"""Measure the figures fastq promises, beside stock Celery: `python -m bench [--rows a,b] [--quick | --full]`."""
+"""Measure what fastq promises, beside stock Celery and the floor: `python -m bench [--rows a,b] [--quick | --full]`."""
 
 from __future__ import annotations
 
@@ -6,17 +6,20 @@ import argparse
 import signal
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
-from bench import drain, idle, latency, machine, memory, report, start
-from bench.line import FULL, NORMAL, QUICK, Line, Sizes, failed
+from bench import drain, idle, latency, memory, promises, report, rounds, start
+from bench.measurement import Results
+from bench.rounds import Case
+from bench.sizes import FULL, NORMAL, QUICK, Sizes
 
-#: Each row of the table, in its order.
-ROWS: dict[str, Callable[[Sizes], list[Line]]] = {
+#: What is measured, in the order of the table.
+ROWS: dict[str, Callable[[Sizes], list[Case]]] = {
     "noop": drain.noop,
     "stored": drain.stored,
     "late": drain.late,
-    "far": drain.far,
     "events": drain.events,
+    "far": drain.far,
     "recycled": drain.recycled,
     "latency": latency.latency,
     "idle": idle.rest,
@@ -30,6 +33,8 @@ ROWS: dict[str, Callable[[Sizes], list[Line]]] = {
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--rows", default=",".join(ROWS), help="comma list of: %(default)s")
+    parser.add_argument("--rounds", type=int, default=0, help="another number of rounds than that of the size")
+    parser.add_argument("--out", type=Path, help="results file, instead of bench/results/DATE-COMMIT.json")
     size = parser.add_mutually_exclusive_group()
     size.add_argument("--quick", dest="sizes", action="store_const", const=QUICK, help="small: does it work?")
     size.add_argument("--full", dest="sizes", action="store_const", const=FULL, help="a million tasks where promised")
@@ -41,31 +46,27 @@ def _arguments() -> argparse.Namespace:
     return chosen
 
 
-def _measure(name: str, sizes: Sizes) -> list[Line]:
-    print(f"measuring {name} ...", file=sys.stderr, flush=True)
-    try:
-        return ROWS[name](sizes)
-    except (RuntimeError, TimeoutError, OSError) as exc:
-        print(f"{name}: {exc}", file=sys.stderr)
-        return [failed(name, target="", reason=exc)]
-
-
 def main() -> int:
-    """Measure, print, keep. Exit 1 when something could not be measured, or when tasks were lost or repeated."""
+    """Measure, print, keep. Exit 1 when something of ours could not be measured, or we lost or repeated tasks."""
     # TERM as Ctrl-C: both unwind the blocks that stop workers and servers.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     chosen = _arguments()
-    about = machine.about()
-    lines: list[Line] = []
+    cases = [case for name in chosen.rows.split(",") for case in ROWS[name](chosen.sizes)]
+    count = chosen.rounds or chosen.sizes.rounds
     try:
-        for name in chosen.rows.split(","):
-            lines += _measure(name, chosen.sizes)
+        results, path = rounds.run(cases, rounds=count, size=chosen.sizes.name, path=chosen.out)
     except KeyboardInterrupt:
         print("interrupted; everything was stopped", file=sys.stderr)
         return 130
-    print(report.markdown(lines, about=about, sizes=chosen.sizes))
-    print(f"\nRaw figures: {report.keep(lines, about=about, sizes=chosen.sizes)}", file=sys.stderr)
-    return 1 if any("reason" in line.evidence or line.lost or line.repeated for line in lines) else 0
+    print(report.headline(results))
+    print(f"\nRaw figures: {path}", file=sys.stderr)
+    return 0 if _whole(results) else 1
+
+
+def _whole(results: Results) -> bool:
+    """Celery may lose what it loses; a row that says nothing about us, or a loss of ours, is a failure."""
+    ours = [one for one in results.measurements if one.system == "fastq"]
+    return all(one.whole for one in ours) and len(promises.rows(results)) > 0
 
 
 if __name__ == "__main__":

@@ -24,8 +24,7 @@ from typing import Any
 import msgspec
 import redis
 
-from bench.line import percentile
-from bench.measurement import Roles
+from bench.measurement import Roles, percentile
 from bench.processes import CELERY, ENGINES, FASTQ, Engine, Worker, wait_for
 from bench.progress import progress
 from fastq.embedded import EmbeddedRedis

@@ -7,15 +7,19 @@ shortly after the last, divided by the tasks in between; so start-up is in neith
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
+from contextlib import nullcontext
 
 import msgspec
 
+from bench import floor
 from bench.count import Count
 from bench.lab import Lab, lab
-from bench.line import Line, Sizes, share
-from bench.measurement import Roles
+from bench.measurement import Roles, Sample
 from bench.processes import CELERY, FASTQ, Engine, Worker
 from bench.proxy import delayed
+from bench.rounds import Case
+from bench.sizes import Sizes
 
 CHILDREN = 2
 
@@ -40,14 +44,14 @@ class Drain(msgspec.Struct, frozen=True, kw_only=True):
     cpu_us: Roles
 
 
-def drain(engine: Engine, *, task: str, count: int, rtt_ms: float = 0.0) -> Drain:
-    """Work off a backlog of `count` tasks and check that each ran once."""
+def drain(
+    engine: Engine, *, task: str, count: int, rtt_ms: float = 0.0, more: Mapping[str, str] | None = None
+) -> Drain:
+    """Work off a backlog of `count` tasks and check that each ran once. `more`: for the worker's environment."""
     with lab() as place:
         place.fill(task, count)
-        if not rtt_ms:
-            return _measure(place, place.worker(engine, children=CHILDREN), task=task, count=count)
-        with delayed(place.url, rtt_ms=rtt_ms) as url:
-            return _measure(place, place.worker(engine, children=CHILDREN, url=url), task=task, count=count)
+        with delayed(place.url, rtt_ms=rtt_ms) if rtt_ms else nullcontext(place.url) as url:
+            return _measure(place, place.worker(engine, children=CHILDREN, url=url, more=more), task=task, count=count)
 
 
 def _measure(place: Lab, worker: Worker, *, task: str, count: int) -> Drain:
@@ -75,123 +79,78 @@ def _cpu_s(place: Lab, worker: Worker) -> Roles:
     return msgspec.structs.replace(worker.cpu_s(), redis=place.redis_cpu_s())
 
 
-def _words(found: Drain) -> str:
-    honest = f", {found.count.lost} lost, {found.count.repeated} repeated"
-    return f"{found.rate:,.0f}/s of {found.count.wanted:,}{honest}"
-
-
-def _whole(found: Drain) -> bool:
-    return not found.count.lost and not found.count.repeated
-
-
-def _ratio(what: str, *, task: str, times: float, sizes: Sizes) -> tuple[Line, Drain]:
-    ours = drain(FASTQ, task=task, count=sizes.drain)
-    theirs = drain(CELERY, task=task, count=sizes.drain_celery)
-    ratio = share(ours.rate, theirs.rate)
-    line = Line(
-        what=what,
-        target=f"{times:g} × Celery",
-        fastq=f"**{ratio:.0f} ×**, {_words(ours)}",
-        celery=_words(theirs),
-        reached=ratio >= times and _whole(ours),
-        lost=ours.count.lost,
-        repeated=ours.count.repeated,
-        evidence={"ratio": ratio, "fastq": ours, "celery": theirs},
+def sample(found: Drain) -> Sample:
+    """Its rate and what it cost."""
+    return Sample(
+        measure="rate",
+        value=found.rate,
+        unit="tasks/s",
+        better="higher",
+        lost=found.count.lost,
+        repeated=found.count.repeated,
+        cpu_us=found.cpu_us,
+        extras={"tasks": found.count.wanted, "wall_s": found.wall_s},
     )
-    return line, ours
 
 
-def noop(sizes: Sizes) -> list[Line]:
-    """No-op tasks whose results are ignored."""
-    return [_ratio("no-op, results ignored", task="noop", times=60, sizes=sizes)[0]]
-
-
-def late(sizes: Sizes) -> list[Line]:
-    """Late acknowledgement, results stored."""
-    return [_ratio("`acks_late`, results stored", task="late", times=50, sizes=sizes)[0]]
-
-
-def stored(sizes: Sizes) -> list[Line]:
-    """No-op tasks whose results are stored, and what each role spends on one."""
-    line, ours = _ratio("no-op, results stored", task="stored", times=50, sizes=sizes)
-    theirs = line.evidence["celery"].cpu_us
-    limits = {"redis": 6.0, "engine": 4.0, "children": 8.0}
-    costs = [
-        Line(
-            what=f"CPU per task, results stored: {role}",
-            target=f"{limit:g} µs",
-            fastq=f"{getattr(ours.cpu_us, role):.1f} µs",
-            celery=f"{getattr(theirs, role):.0f} µs",
-            reached=getattr(ours.cpu_us, role) <= limit,
-        )
-        for role, limit in limits.items()
-    ]
-    return [line, *costs]
-
-
-def events(sizes: Sizes) -> list[Line]:
-    """No-op tasks whose results are stored, with three events for each (`-E`)."""
-    ours, theirs = (
-        drain(msgspec.structs.replace(engine, tuning=(*engine.tuning, "-E")), task="stored", count=count)
-        for engine, count in ((FASTQ, sizes.drain), (CELERY, sizes.drain_celery))
+def _case(workload: str, engine: Engine, *, task: str, count: int, rtt_ms: float = 0.0, **more: str) -> Case:
+    return Case(
+        workload=workload,
+        system=engine.name,
+        run=lambda: [sample(drain(engine, task=task, count=count, rtt_ms=rtt_ms, more=more))],
     )
-    ratio = share(ours.rate, theirs.rate)
+
+
+def _side_by_side(workload: str, *, task: str, sizes: Sizes) -> list[Case]:
     return [
-        Line(
-            what="results stored, task events on (`-E`)",
-            target="",
-            fastq=f"**{ratio:.0f} ×**, {_words(ours)}; engine {ours.cpu_us.engine:.1f}, children "
-            f"{ours.cpu_us.children:.1f}, Redis {ours.cpu_us.redis:.1f} µs a task",
-            celery=_words(theirs),
-            lost=ours.count.lost,
-            repeated=ours.count.repeated,
-            evidence={"ratio": ratio, "fastq": ours, "celery": theirs},
-        )
+        _case(workload, FASTQ, task=task, count=sizes.drain),
+        _case(workload, CELERY, task=task, count=sizes.drain_celery),
     ]
 
 
-def far(sizes: Sizes) -> list[Line]:
+def _floor(workload: str, *, keep: bool, sizes: Sizes) -> Case:
+    return Case(
+        workload=workload, system="floor", run=lambda: [floor.drain(task=workload, count=sizes.drain, keep=keep)]
+    )
+
+
+def noop(sizes: Sizes) -> list[Case]:
+    """No-op tasks whose results are ignored."""
+    return [*_side_by_side("noop", task="noop", sizes=sizes), _floor("noop", keep=False, sizes=sizes)]
+
+
+def stored(sizes: Sizes) -> list[Case]:
+    """No-op tasks whose results are stored."""
+    return [*_side_by_side("stored", task="stored", sizes=sizes), _floor("stored", keep=True, sizes=sizes)]
+
+
+def late(sizes: Sizes) -> list[Case]:
+    """Late acknowledgement, results stored."""
+    return _side_by_side("late", task="late", sizes=sizes)
+
+
+def events(sizes: Sizes) -> list[Case]:
+    """No-op tasks whose results are stored, with three events for each (`-E`)."""
+    return [
+        _case("events", msgspec.structs.replace(engine, tuning=(*engine.tuning, "-E")), task="stored", count=count)
+        for engine, count in ((FASTQ, sizes.drain), (CELERY, sizes.drain_celery))
+    ]
+
+
+def far(sizes: Sizes) -> list[Case]:
     """The same with some distance between worker and Redis, beside the same proxy without any: its CPU comes out of the
     same two cores, which that of a distance would not."""
-    near = drain(FASTQ, task="stored", count=sizes.drain)
-    beside = drain(FASTQ, task="stored", count=sizes.drain, rtt_ms=NO_MS)
-    ours = drain(FASTQ, task="stored", count=sizes.drain, rtt_ms=FAR_MS)
-    theirs = drain(CELERY, task="stored", count=max(300, sizes.drain_celery // 10), rtt_ms=FAR_MS)
-    ratio = share(ours.rate, beside.rate)
     return [
-        Line(
-            what=f"results stored, {FAR_MS:g} ms to Redis",
-            target="80 % of the rate through the same proxy without delay",
-            fastq=f"**{ratio:.0%}**, {_words(ours)}; {share(ours.rate, near.rate):.0%} of the rate without a proxy",
-            celery=_words(theirs),
-            reached=ratio >= 0.8 and _whole(ours),
-            lost=ours.count.lost,
-            repeated=ours.count.repeated,
-            evidence={"near": near, "beside": beside, "fastq": ours, "celery": theirs},
-        )
+        _case("far", FASTQ, task="stored", count=sizes.drain, rtt_ms=FAR_MS),
+        _case("far-beside", FASTQ, task="stored", count=sizes.drain, rtt_ms=NO_MS),
+        _case("far", CELERY, task="stored", count=max(200, sizes.drain_celery // 10), rtt_ms=FAR_MS),
     ]
 
 
-def recycled(sizes: Sizes) -> list[Line]:
+def recycled(sizes: Sizes) -> list[Case]:
     """Tasks of a millisecond, with children that are replaced after 1,000 of them, and without."""
     count = max(2000, sizes.drain // 20)
-    found = []
-    for more in ({}, {"FASTQ_WORKER_MAX_TASKS_PER_CHILD": "1000"}):
-        with lab() as place:
-            place.fill("brief", count)
-            worker = place.worker(FASTQ, children=CHILDREN, more=more)
-            found.append(_measure(place, worker, task="brief", count=count))
-    without, ours = found
-    ratio = share(ours.rate, without.rate)
     return [
-        Line(
-            what="tasks of 1 ms, children replaced every 1,000 tasks",
-            target="95 % of the rate without",
-            fastq=f"**{ratio:.0%}**, {_words(ours)}",
-            celery="not measured",
-            reached=ratio >= 0.95 and _whole(ours),
-            lost=ours.count.lost,
-            repeated=ours.count.repeated,
-            evidence={"without": without, "fastq": ours},
-        )
+        _case("brief-recycled", FASTQ, task="brief", count=count, FASTQ_WORKER_MAX_TASKS_PER_CHILD="1000"),
+        _case("brief", FASTQ, task="brief", count=count),
     ]

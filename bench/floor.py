@@ -1,55 +1,84 @@
-"""The ideal worker: takes a message, stores a made-up result, announces it. What no worker can be faster than.
+"""The floor: `floor.c`, a program that makes only the Redis calls of a worker. Compiled here, as the core was.
 
-    python -m bench.floor PORT DB QUEUE
-
-It runs no task, records nothing about who holds what, and loses a message when it is killed. Beside it, the time of one
-`delay().get()` is the client's own, plus the server's.
+It shows what no worker can be faster than: as the rate of a backlog worked off, and as the time of a call.
 """
 
 from __future__ import annotations
 
-import json
-import socket
-import sys
-from typing import BinaryIO
+import contextlib
+import shlex
+import subprocess
+import sysconfig
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
 
-from fastq.transport.redis.commands import pack
+import msgspec
 
+from bench.lab import QUEUE, lab
+from bench.measurement import Roles, Sample
+from bench.processes import ROOT, as_worker
 
-def main(port: int, db: int, queue: str) -> None:
-    """Answer one message after the other, until killed."""
-    with socket.create_connection(("127.0.0.1", port)) as server, server.makefile("rb") as replies:
-        server.sendall(pack("SELECT", db))
-        replies.readline()
-        while True:
-            server.sendall(pack("BRPOP", queue, 0))
-            _answer(server, replies, json.loads(_popped(replies)))
+SOURCE = Path(__file__).with_suffix(".c")
+PROGRAM = ROOT / "build" / "floor"
 
-
-def _popped(replies: BinaryIO) -> bytes:
-    """The second of an array of two bulk strings."""
-    replies.readline()
-    for _ in range(2):
-        size = int(replies.readline()[1:])
-        found = replies.read(size + 2)[:-2]
-    return found
+#: Seconds a backlog may take.
+LIMIT_S = 120.0
 
 
-def _answer(server: socket.socket, replies: BinaryIO, message: dict[str, dict[str, str]]) -> None:
-    identity, number = message["headers"]["id"], message["headers"]["argsrepr"].strip("(),")
-    meta = {
-        "status": "SUCCESS",
-        "result": int(number),
-        "traceback": None,
-        "children": [],
-        "date_done": "2026-01-01T00:00:00+00:00",
-        "task_id": identity,
-    }
-    key, value = f"celery-task-meta-{identity}", json.dumps(meta)
-    server.sendall(pack("SETEX", key, 86400, value) + pack("PUBLISH", key, value))
-    for _ in range(2):
-        replies.readline()
+def program() -> Path:
+    """Return the compiled program. Raises RuntimeError, with what the compiler says, when it cannot be compiled."""
+    if not PROGRAM.exists() or PROGRAM.stat().st_mtime < SOURCE.stat().st_mtime:
+        PROGRAM.parent.mkdir(exist_ok=True)
+        compiler = shlex.split(sysconfig.get_config_var("CC") or "cc")[0]
+        command = [compiler, "-O2", "-Wall", "-Wextra", "-D_GNU_SOURCE", "-o", str(PROGRAM), str(SOURCE)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise RuntimeError(f"{shlex.join(command)} failed:\n{done.stderr}")
+    return PROGRAM
 
 
-if __name__ == "__main__":
-    main(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3])
+def command(url: str, *, keep: bool, count: int) -> list[str]:
+    """Its command line: `keep` results, or not; end after `count` messages, or never (0)."""
+    where = urlsplit(url)
+    words = [where.port or 6379, where.path.strip("/") or "0", QUEUE, int(keep), count]
+    return [str(program()), *map(str, words)]
+
+
+def drain(*, task: str, count: int, keep: bool) -> Sample:
+    """Work off a backlog of `count` messages."""
+    with lab() as place:
+        place.fill(task, count)
+        before = place.redis_cpu_s()
+        done = subprocess.run(
+            command(place.url, keep=keep, count=count),
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=LIMIT_S,
+            preexec_fn=as_worker,
+        )
+        if done.returncode:
+            raise RuntimeError(f"the floor ended with {done.returncode}: {done.stderr}")
+        used = Roles(redis=place.redis_cpu_s() - before)
+        results = int(place.client.dbsize())
+    messages, seconds, own_s = map(float, done.stdout.split())
+    return Sample(
+        measure="rate",
+        value=messages / seconds,
+        unit="tasks/s",
+        better="higher",
+        lost=max(0, count - results) if keep else 0,
+        cpu_us=msgspec.structs.replace(used, engine=own_s).each(count, unit=1e-6),
+    )
+
+
+@contextlib.contextmanager
+def answering(url: str) -> Iterator[None]:
+    """Answer every message with a result, until the end of the block."""
+    worker = subprocess.Popen(command(url, keep=True, count=0), preexec_fn=as_worker)
+    try:
+        yield
+    finally:
+        worker.kill()
+        worker.wait()

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import time
 
 import msgspec
 
 from bench.lab import Lab, lab
-from bench.line import Line, Sizes, percentile
-from bench.measurement import Roles
+from bench.measurement import Roles, Sample, percentile
 from bench.processes import CELERY, FASTQ, Engine, Worker
+from bench.rounds import Case
+from bench.sizes import Sizes
 
 #: Seconds after the last task before idling is measured: what was started by it shall be over.
 CALM_S = 2.0
@@ -70,30 +72,20 @@ def _wake(place: Lab, worker: Worker, *, wakes: int) -> list[float]:
     return [max(0.0, at - sent[number]) * 1e3 for number, at in place.ledger.starts()]
 
 
-def rest(sizes: Sizes) -> list[Line]:
+def rest(sizes: Sizes) -> list[Case]:
     """Idle CPU and wake-up."""
-    ours = idle(FASTQ, idle_s=sizes.idle_s, wakes=sizes.wakes)
-    theirs = idle(CELERY, idle_s=sizes.idle_s, wakes=sizes.wakes)
-    evidence = {"fastq": ours, "celery": theirs}
     return [
-        Line(
-            what=f"idle worker, CPU over {sizes.idle_s:g} s (Redis apart)",
-            target="under 0.5 % of a core",
-            fastq=f"**{_core(ours):.2%}**, Redis {ours.core.redis:.2%}, {ours.redis_commands_per_s:.1f} commands/s",
-            celery=f"{_core(theirs):.2%}, Redis {theirs.core.redis:.2%}, {theirs.redis_commands_per_s:.1f} commands/s",
-            reached=_core(ours) < 0.005,
-            evidence=evidence,
-        ),
-        Line(
-            what="idle worker, from the send to the start of the task, p50 (p99)",
-            target="under 1 ms",
-            fastq=f"**{ours.wake_p50_ms:.2f}** ({ours.wake_p99_ms:.2f}) ms",
-            celery=f"{theirs.wake_p50_ms:.2f} ({theirs.wake_p99_ms:.2f}) ms",
-            reached=ours.wake_p50_ms < 1.0,
-            evidence=evidence,
-        ),
+        Case(workload="idle", system=engine.name, run=functools.partial(_samples, engine, sizes), at_most=3)
+        for engine in (FASTQ, CELERY)
     ]
 
 
-def _core(found: Idle) -> float:
-    return found.core.total - found.core.redis
+def _samples(engine: Engine, sizes: Sizes) -> list[Sample]:
+    found = idle(engine, idle_s=sizes.idle_s, wakes=sizes.wakes)
+    own = found.core.total - found.core.redis
+    extras = {"redis_core": found.core.redis, "redis_commands_per_s": found.redis_commands_per_s}
+    return [
+        Sample(measure="core", value=own * 100, unit="% of a core", better="lower", extras=extras),
+        Sample(measure="wake-p50", value=found.wake_p50_ms, unit="ms", better="lower"),
+        Sample(measure="wake-p99", value=found.wake_p99_ms, unit="ms", better="lower"),
+    ]

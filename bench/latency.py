@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,9 +12,12 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from bench import floor
 from bench.lab import lab
-from bench.line import Line, Sizes, percentile, share
+from bench.measurement import Sample, percentile
 from bench.processes import CELERY, FASTQ, Engine
+from bench.rounds import Case
+from bench.sizes import Sizes
 from fastq.producer.ids import uuids
 from fastq.producer.message import Stencil
 from fastq.producer.options import Options
@@ -52,18 +53,10 @@ def calls(engine: Engine, *, count: int, lean: bool = False) -> Calls:
             return _time(engine.name, call, count=count)
 
 
-def floor(*, count: int, lean: bool = False) -> Calls:
-    """The same with an ideal worker: the time that is client's and server's own, which no worker can shorten."""
-    with lab() as place:
-        where = urlsplit(place.url)
-        arguments = [str(where.port), where.path.strip("/") or "0", "bench"]
-        worker = subprocess.Popen([sys.executable, "-m", "bench.floor", *arguments])
-        try:
-            with _calling(place.url, lean=lean) as call:
-                return _time("floor", call, count=count)
-        finally:
-            worker.kill()
-            worker.wait()
+def least(*, count: int, lean: bool = False) -> Calls:
+    """The same with the floor: the time that is client's and server's own, which no worker can shorten."""
+    with lab() as place, floor.answering(place.url), _calling(place.url, lean=lean) as call:
+        return _time("floor", call, count=count)
 
 
 def _time(name: str, call: Call, *, count: int) -> Calls:
@@ -93,7 +86,7 @@ def _calling(url: str, *, lean: bool) -> Iterator[Call]:
 
 
 class Lean:
-    """A client that reads exactly one announcement per call. See docs/benchmarks.md for why it is here.
+    """A client that reads exactly one announcement per call. See docs/benchmarks for why it is here.
 
     The stock client subscribes and unsubscribes for each result. When the result is there before `get()` looks, it
     leaves what the server has announced unread, and reads all of it in a later call: its slowest calls are the sum of
@@ -148,29 +141,24 @@ def _client(url: str) -> Any:
     return client
 
 
-def latency(sizes: Sizes) -> list[Line]:
-    """One call at a time."""
+def latency(sizes: Sizes) -> list[Case]:
+    """One call at a time, with either client."""
+    return [*_cases("get", sizes.calls, lean=False), *_cases("get-lean", sizes.calls, lean=True)]
+
+
+def _cases(workload: str, count: int, *, lean: bool) -> list[Case]:
+    def case(system: str, found: Callable[[], Calls]) -> Case:
+        return Case(workload=workload, system=system, run=lambda: _samples(found()))
+
     return [
-        *_lines(sizes.calls, lean=False, how="`delay().get()`, one at a time"),
-        *_lines(sizes.calls, lean=True, how="the same with a lean client"),
+        case("fastq", lambda: calls(FASTQ, count=count, lean=lean)),
+        case("celery", lambda: calls(CELERY, count=count, lean=lean)),
+        case("floor", lambda: least(count=count, lean=lean)),
     ]
 
 
-def _lines(count: int, *, lean: bool, how: str) -> list[Line]:
-    ours, theirs = calls(FASTQ, count=count, lean=lean), calls(CELERY, count=count, lean=lean)
-    least = floor(count=count, lean=lean)
-    evidence = {"fastq": ours, "celery": theirs, "floor": least}
+def _samples(found: Calls) -> list[Sample]:
     return [
-        Line(
-            what=f"{how}, {name}",
-            target=f"{limit:.0%} of Celery's or less",
-            fastq=f"**{share(mine, other):.0%}**, {mine:.2f} ms; an ideal worker: {best:.2f} ms",
-            celery=f"{other:.2f} ms",
-            reached=mine <= other * limit,
-            evidence=evidence,
-        )
-        for name, mine, other, best, limit in (
-            ("p50", ours.p50_ms, theirs.p50_ms, least.p50_ms, 1 / 3),
-            ("p99", ours.p99_ms, theirs.p99_ms, least.p99_ms, 1 / 2),
-        )
+        Sample(measure="p50", value=found.p50_ms, unit="ms", better="lower"),
+        Sample(measure="p99", value=found.p99_ms, unit="ms", better="lower"),
     ]

@@ -126,6 +126,12 @@ def _median(costs: list[Roles]) -> Roles:
     return Roles(**{role: statistics.median(getattr(cost, role) for cost in costs) for role in fields})
 
 
+def percentile(values: Iterable[float], percent: float) -> float:
+    """The value below which so many percent of them lie. NaN without values."""
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(len(ordered) * percent / 100))] if ordered else float("nan")
+
+
 class Results(msgspec.Struct, frozen=True, kw_only=True):
     """A results file: what was measured, on what, how often."""
 

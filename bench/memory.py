@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 import time
+from collections.abc import Callable
 from importlib import metadata
 
 import msgspec
 import psutil
 
 from bench.lab import QUEUE, Lab, lab
-from bench.line import Line, Sizes
+from bench.measurement import Sample
 from bench.processes import CELERY, FASTQ, Engine, Worker
+from bench.rounds import Case
+from bench.sizes import Sizes
 
 MIB = 1024 * 1024
 
@@ -124,46 +128,39 @@ def _modules() -> str:
         return "large standard modules; Django is not installed here"
 
 
-def flat(sizes: Sizes) -> list[Line]:
+def flat(sizes: Sizes) -> list[Case]:
     """Growth of the engine over many tasks."""
-    ours, theirs = run_many(FASTQ, count=sizes.flat), run_many(CELERY, count=sizes.flat_celery)
-    return [
-        Line(
-            what=f"engine memory over {sizes.flat:,} tasks",
-            target="flat within 5 MB",
-            fastq=f"**{ours.growth_mib:+.1f} MB** to {ours.last_mib:.0f} MB",
-            celery=f"{theirs.growth_mib:+.1f} MB to {theirs.last_mib:.0f} MB over {theirs.tasks:,}",
-            reached=ours.growth_mib <= 5.0,
-            evidence={"fastq": ours, "celery": theirs},
-        )
-    ]
+    return _pair("flat", lambda engine, count: _flat(run_many(engine, count=count)), sizes.flat, sizes.flat_celery)
 
 
-def eta(sizes: Sizes) -> list[Line]:
+def _flat(found: Flat) -> list[Sample]:
+    extras = {"tasks": found.tasks, "last_mib": found.last_mib}
+    return [Sample(measure="growth", value=found.growth_mib, unit="MiB", better="lower", extras=extras)]
+
+
+def eta(sizes: Sizes) -> list[Case]:
     """Engine memory with ETA messages waiting."""
-    ours, theirs = hold_many(FASTQ, count=sizes.eta), hold_many(CELERY, count=sizes.eta_celery)
-    return [
-        Line(
-            what=f"engine memory with {sizes.eta:,} ETA messages waiting",
-            target="under 200 MB",
-            fastq=f"**{ours.engine_mib:.0f} MB**, {ours.claimed:,} claimed",
-            celery=f"{theirs.engine_mib:.0f} MB with {theirs.messages:,}, {theirs.claimed:,} claimed",
-            reached=ours.engine_mib < 200.0,
-            evidence={"fastq": ours, "celery": theirs},
-        )
-    ]
+    return _pair("eta", lambda engine, count: _eta(hold_many(engine, count=count)), sizes.eta, sizes.eta_celery)
 
 
-def pss(_sizes: Sizes) -> list[Line]:
+def _eta(found: Waiting) -> list[Sample]:
+    extras = {"messages": found.messages, "claimed": found.claimed, "worker_mib": found.worker_mib}
+    return [Sample(measure="engine", value=found.engine_mib, unit="MiB", better="lower", extras=extras)]
+
+
+def pss(_sizes: Sizes) -> list[Case]:
     """Memory of a worker with four children."""
-    ours, theirs = whole(FASTQ), whole(CELERY)
+    return _pair("pss", lambda engine, children: _pss(whole(engine, children=children)), 4, 4)
+
+
+def _pss(found: Size) -> list[Sample]:
+    extras = {"processes": found.processes, "modules": found.modules}
+    return [Sample(measure="pss", value=found.pss_mib, unit="MiB", better="lower", extras=extras)]
+
+
+def _pair(workload: str, run: Callable[[Engine, int], list[Sample]], ours: int, theirs: int) -> list[Case]:
+    """Either engine with its number. Memory hardly varies: two rounds are enough."""
     return [
-        Line(
-            what=f"memory of a worker with 4 children, PSS ({ours.modules})",
-            target="less than Celery's",
-            fastq=f"**{ours.pss_mib:.0f} MB** in {ours.processes} processes",
-            celery=f"{theirs.pss_mib:.0f} MB in {theirs.processes} processes",
-            reached=ours.pss_mib < theirs.pss_mib,
-            evidence={"fastq": ours, "celery": theirs},
-        )
+        Case(workload=workload, system=engine.name, run=functools.partial(run, engine, count), at_most=2)
+        for engine, count in ((FASTQ, ours), (CELERY, theirs))
     ]

@@ -1,41 +1,123 @@
-"""Print what was measured with the machine it was measured on, and keep it as JSON."""
+"""Tables of results, in Markdown."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
+import math
+from collections.abc import Iterable
 
-import msgspec
+from bench import promises
+from bench.measurement import Measurement, Results
+from bench.promises import Row
 
-from bench.line import Line, Sizes
+#: Of units that are read without a space before them.
+_CLOSE = {"tasks/s": "/s"}
 
-RESULTS = Path(__file__).parent / "results"
+
+def number(value: float) -> str:
+    """Three digits, or all before the point."""
+    if not math.isfinite(value):
+        return "–"
+    size = abs(value)
+    return f"{value:,.0f}" if size >= 100 else f"{value:.1f}" if size >= 10 else f"{value:.2f}"
 
 
-def markdown(lines: Sequence[Line], *, about: dict[str, Any], sizes: Sizes) -> str:
-    """The table, with what it was measured on below it."""
+def figure(one: Measurement) -> str:
+    """Median, unit and range, and what has to be said besides."""
+    if not one.values:
+        return f"could not be measured: {one.reason}"
+    unit = _CLOSE.get(one.unit, f" {one.unit}")
+    spread = f" ({number(one.low)} to {number(one.high)})" if len(one.values) > 1 else ""
+    return f"{number(one.median)}{unit}{spread}{_flaws(one)}"
+
+
+def _flaws(one: Measurement) -> str:
+    found = [f"**{count} {word}**" for count, word in ((one.lost, "lost"), (one.repeated, "repeated")) if count]
+    if one.reason:
+        found.append(f"failed at times: {one.reason}")
+    return "".join(f", {word}" for word in found)
+
+
+def headline(results: Results) -> str:
+    """The table of what fastq promises, with what it was measured on below it."""
+    lines = [
+        "| | fastq | Celery | floor | | to reach | reached |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+        *map(_headline_row, promises.rows(results)),
+    ]
+    return "\n".join([*lines, "", *surroundings(results)])
+
+
+def _headline_row(row: Row) -> str:
     marks = {True: "yes", False: "**no**", None: ""}
-    rows = [f"| {one.what} | {one.target} | {one.fastq} | {one.celery} | {marks[one.reached]} |" for one in lines]
+    cells = [
+        row.promise.what,
+        _cell(row, row.ours),
+        _cell(row, row.theirs),
+        _cell(row, row.floor),
+        _relation(row),
+        _target(row),
+        marks[row.reached],
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+def _cell(row: Row, one: Measurement | None) -> str:
+    if one is None:
+        return ""
+    return f"{number(row.value(one))} µs" if row.promise.role and one.cpu_us else figure(one)
+
+
+def _relation(row: Row) -> str:
+    if row.share is not None:
+        return f"**{row.share:.0%}**"
+    return f"**{number(row.times)} ×**" if row.times is not None else ""
+
+
+def _target(row: Row) -> str:
+    promise = row.promise
+    if promise.times is not None:
+        return f"{promise.times:g} × Celery" if promise.times != 1 else "better than Celery"
+    if promise.share is not None:
+        return f"{promise.share:.0%}"
+    return f"at most {promise.limit:g}" if promise.limit is not None else ""
+
+
+def surroundings(results: Results) -> list[str]:
+    """What it was measured on, and what was wrong with that."""
+    about = results.about
     packages = ", ".join(f"{name} {version}" for name, version in about["packages"].items())
-    return "\n".join(
-        [
-            "| | to reach | fastq | Celery | reached |",
-            "| --- | --- | --- | --- | --- |",
-            *rows,
-            "",
-            f"{about['date']}, commit {about['commit']}, sizes `{sizes.name}`. {about['machine']}, {about['system']}, "
-            f"Python {about['python']}, {packages}; {about['redis']}.",
-            f"Load of the machine before: {about['before']['load']}. Celery runs with "
-            f"`{about['celery_tuning']}` and the settings of `bench/apps/settings.py`.",
-        ]
-    )
+    lines = [
+        f"{about['date']}, commit {about['commit']}, sizes `{results.size}`: median (and range) of "
+        f"{results.rounds_done} interleaved rounds, fewer for memory and idling. {about['machine']}, {about['pinning']}; "
+        f"{about['system']}, Python {about['python']}, {packages}; {about['redis']}. Celery runs with "
+        f"`{about['celery_tuning']}` and the settings of `bench/apps/settings.py`.",
+    ]
+    if about["warnings"]:
+        lines.append(f"The machine was not cold: {'; '.join(about['warnings'])}.")
+    return lines
 
 
-def keep(lines: Sequence[Line], *, about: dict[str, Any], sizes: Sizes) -> Path:
-    """Write the raw figures to `bench/results` and return the path."""
-    RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / f"{about['date']}-{about['commit']}{'' if sizes.name == 'normal' else '-' + sizes.name}.json"
-    found = {"about": about, "sizes": sizes, "lines": lines}
-    path.write_bytes(msgspec.json.format(msgspec.json.encode(found), indent=1) + b"\n")
-    return path
+def everything(results: Results) -> str:
+    """All measurements, a table for each workload and measure, the best first."""
+    found: dict[tuple[str, str], list[Measurement]] = {}
+    for one in results.measurements:
+        found.setdefault((one.workload, one.measure), []).append(one)
+    parts = [_table(f"{workload}: {measure or 'failed'}", ones) for (workload, measure), ones in found.items()]
+    return "\n\n".join([*parts, "\n".join(surroundings(results))])
+
+
+def _table(title: str, ones: Iterable[Measurement]) -> str:
+    ordered = sorted(ones, key=lambda one: (not one.values, one.median if one.better == "lower" else -one.median))
+    head = [
+        "| system | settings | median (range) | CPU per task: worker, children, Redis |",
+        "| --- | --- | --- | --- |",
+    ]
+    rows = [f"| {one.system} | {one.settings} | {figure(one)} | {_cpu(one)} |" for one in ordered]
+    return "\n".join([f"### {title}", "", *head, *rows])
+
+
+def _cpu(one: Measurement) -> str:
+    cost = one.cpu_us
+    if cost is None:
+        return ""
+    return f"{number(cost.engine + cost.nursery)}, {number(cost.children)}, {number(cost.redis)} µs"

@@ -2,26 +2,14 @@
 
 from __future__ import annotations
 
-import statistics
+import functools
 import time
 
-import msgspec
-
 from bench.lab import lab
-from bench.line import Line, Sizes
+from bench.measurement import Sample
 from bench.processes import CELERY, FASTQ, Engine
-
-
-class Start(msgspec.Struct, frozen=True, kw_only=True):
-    """Cold starts, in seconds from starting the process to the first task."""
-
-    engine: str
-    seconds: list[float]
-
-    @property
-    def median_s(self) -> float:
-        """The one in the middle."""
-        return statistics.median(self.seconds)
+from bench.rounds import Case
+from bench.sizes import Sizes
 
 
 def cold_start(engine: Engine) -> float:
@@ -36,19 +24,13 @@ def cold_start(engine: Engine) -> float:
     return at - began
 
 
-def start(sizes: Sizes) -> list[Line]:
+def start(_sizes: Sizes) -> list[Case]:
     """Cold start to the first task."""
-    # Turn by turn, so that a slow moment of the machine meets both.
-    pairs = [(cold_start(FASTQ), cold_start(CELERY)) for _ in range(sizes.starts)]
-    ours = Start(engine="fastq", seconds=[pair[0] for pair in pairs])
-    theirs = Start(engine="celery", seconds=[pair[1] for pair in pairs])
     return [
-        Line(
-            what=f"cold start to the first task, median of {sizes.starts}",
-            target="less than Celery's",
-            fastq=f"**{ours.median_s:.2f} s**",
-            celery=f"{theirs.median_s:.2f} s",
-            reached=ours.median_s < theirs.median_s,
-            evidence={"fastq": ours, "celery": theirs},
-        )
+        Case(workload="start", system=engine.name, run=functools.partial(_samples, engine))
+        for engine in (FASTQ, CELERY)
     ]
+
+
+def _samples(engine: Engine) -> list[Sample]:
+    return [Sample(measure="first-task", value=cold_start(engine), unit="s", better="lower")]

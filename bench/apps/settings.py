@@ -2,7 +2,7 @@
 
 All of them are documented in Celery's "Optimizing" guide and its list of settings. Both engines run with them, so
 neither is measured with a handicap that a careful operator would not have. What is set on the command line
-(`-O fair`, gossip, mingle and heartbeat off) is in `bench/engines.py`.
+(`-O fair`, gossip, mingle and heartbeat off) is in `bench/processes.py`.
 """
 
 from __future__ import annotations
