@@ -88,9 +88,9 @@ def surroundings(results: Results) -> list[str]:
     packages = ", ".join(f"{name} {version}" for name, version in about["packages"].items())
     lines = [
         f"{about['date']}, commit {about['commit']}, sizes `{results.size}`: median (and range) of "
-        f"{results.rounds_done} interleaved rounds, fewer for memory and idling. {about['machine']}, {about['pinning']}; "
-        f"{about['system']}, Python {about['python']}, {packages}; {about['redis']}. Celery runs with "
-        f"`{about['celery_tuning']}` and the settings of `bench/apps/settings.py`.",
+        f"{results.rounds_done} interleaved rounds, fewer for memory and idling. {about['machine']}, "
+        f"{about['pinning']}; {about['system']}, Python {about['python']}, {packages}; {about['redis']}. "
+        f"Celery runs with `{about['celery_tuning']}` and the settings of `bench/apps/settings.py`.",
     ]
     if about["warnings"]:
         lines.append(f"The machine was not cold: {'; '.join(about['warnings'])}.")

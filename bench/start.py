@@ -26,10 +26,8 @@ def cold_start(engine: Engine) -> float:
 
 def start(_sizes: Sizes) -> list[Case]:
     """Cold start to the first task."""
-    return [
-        Case(workload="start", system=engine.name, run=functools.partial(_samples, engine))
-        for engine in (FASTQ, CELERY)
-    ]
+    engines = (FASTQ, CELERY)
+    return [Case(workload="start", system=one.name, run=functools.partial(_samples, one)) for one in engines]
 
 
 def _samples(engine: Engine) -> list[Sample]:
