@@ -12,7 +12,7 @@ import socket
 from typing import NoReturn
 
 from fastq.child.goodbye import EXIT_BUG, attempt, flush_agents, flush_streams
-from fastq.errors import ProcessLost
+from fastq.errors import OperatorError, ProcessLost
 from fastq.ipc.link import Link
 from fastq.program import Program, Question
 
@@ -36,11 +36,17 @@ def main(program: Program, sock: socket.socket) -> NoReturn:
 
 
 def schedule(program: Program) -> NoReturn:
-    """Run the application's schedule until the engine ends it; never returns."""
+    """Run the application's schedule until the engine ends it; never returns.
+
+    The exit code is that of a usage error where another process would fail in the same way: then there is no other.
+    """
     code = EXIT_BUG
     try:
         program.run_schedule()
         code = 0
+    except OperatorError as error:
+        logger.critical("beat: %s", error.message)
+        code = OperatorError.exit_code
     except BaseException:
         logger.critical("the beat process ends over an error", exc_info=True)
     finally:

@@ -418,7 +418,7 @@ class Engine:
             return False
         self.nursery, self.program = nursery, program
         self.control.change(program)
-        self.beat.relieve()
+        self.beat.relieve(wanted=program.beat)
         self.notes.program(program.tasks, nursery=nursery.pid)
         self.dealer.multiplier = program.prefetch_multiplier
         if self._announced:

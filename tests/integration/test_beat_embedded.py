@@ -83,3 +83,14 @@ def test_the_class_of_the_scheduler_can_be_chosen(lab: Lab) -> None:
     lab.worker("-B", "--scheduler", "redbeat.RedBeatScheduler")
     eventually(lambda: ticks(lab) >= 2, within_s=20)
     assert lab.db.client.exists("redbeat:tick")
+
+
+@pytest.mark.fastq_only("a stock worker's beat ends with tracebacks")
+def test_a_schedule_file_that_cannot_be_written_is_one_error_and_tasks_run_on(lab: Lab) -> None:
+    worker = lab.worker("-B", "-s", "/nowhere/at/all/times")
+    (line,) = worker.wait_log("/nowhere/at/all")
+    assert "CRITICAL" in line
+    worker.wait_log("The schedule is not run by this worker")
+    assert lab.run("add", 2, 2) == 4
+    steadily(lambda: len(worker.log_lines("/nowhere/at/all")) == 1, for_s=1.5)
+    assert not worker.log_lines("Traceback|started again")

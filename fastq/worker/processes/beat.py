@@ -1,7 +1,8 @@
-"""Keep one process beside the children that runs the application's schedule (--beat): Celery's beat, forked here.
+"""Keep one process beside the children that runs the application's schedule: Celery's beat (--beat), or ours.
 
-It is started with the worker, again when it dies, and again when the application was reloaded. It is the first to be
-stopped, so that a worker that only finishes what it has sends nothing new.
+It is started with the worker, again when it dies, and again when the application was reloaded. It is not started again
+when it says that it cannot work with these settings. It is the first to be stopped, so that a worker that only finishes
+what it has sends nothing new.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import signal
 from collections.abc import Callable
 
 from fastq import clock
+from fastq.errors import OperatorError
 from fastq.ipc.messages import AsideExited, AsideForked
 from fastq.worker.poll import Poller, Timers
 from fastq.worker.processes import posix
@@ -38,6 +40,11 @@ class BeatProcess:
         self._pause_s = FIRST_PAUSE_S
         self._since_s = 0.0
         self._moving = False
+        #: The nursery has been asked for one.
+        self._asked = False
+        #: It cannot work with these settings, whoever starts it.
+        self._hopeless = False
+        self._stopped = False
 
     def __repr__(self) -> str:
         return f"<BeatProcess pid={self._pid} wanted={self._wanted}>"
@@ -49,43 +56,54 @@ class BeatProcess:
 
     def start(self) -> None:
         """Have it forked, unless nobody wants one."""
-        if self._wanted and not self.alive:
+        if self._wanted and not (self.alive or self._asked or self._hopeless or self._stopped):
+            self._asked = True
             self._fork()
 
     def forked(self, message: AsideForked, *, fd: int) -> None:
         """It runs. The line to it is not needed: it is told nothing but to end."""
         os.close(fd)
+        self._asked = False
         self._pid, self._pidfd = message.pid, posix.open_pidfd(message.pid)
         self._since_s = clock.monotonic()
         if self._pidfd is None:
             self._ended()
         else:
             self._poller.watch(self._pidfd, lambda _events: self._ended())
-            if not self._wanted:
+            if not self._wanted or self._stopped:
                 self._terminate()
 
     def exited(self, message: AsideExited) -> None:
-        """It could not be forked. Its end is seen by its pidfd, which does not depend on the nursery."""
+        """It could not be forked; or how it ended. That it ended is seen by its pidfd, which needs no nursery."""
         if message.pid == 0:
+            self._asked = False
             self._ended()
+        elif message.pid == self._pid and os.waitstatus_to_exitcode(message.status) == OperatorError.exit_code:
+            self._hopeless = True
+            self._timers.cancel("beat process")
+            logger.error("The schedule is not run by this worker; correct what is said above and start or reload it.")
 
-    def relieve(self) -> None:
-        """Another nursery has loaded the application: have the schedule run by a process of that one."""
+    def relieve(self, *, wanted: bool) -> None:
+        """Another nursery has loaded the application: have the schedule, if there is one, run by a process of that."""
+        self._wanted, self._asked, self._hopeless = wanted, False, False
+        self._timers.cancel("beat process")
         if self.alive:
             self._moving = True
             self._terminate()
+        else:
+            self.start()
 
     def stop(self) -> None:
         """Ask it to save its schedule and end; may be called twice."""
-        if self._wanted and self.alive:
+        if self.alive and not self._stopped:
             logger.info("beat: Shutting down...")
-        self._wanted = False
+        self._stopped = True
         self._timers.cancel("beat process")
         self._terminate()
 
     def close(self) -> None:
         """Forget it: it dies with the nursery."""
-        self._wanted = False
+        self._stopped = True
         self._forget()
 
     def _terminate(self) -> None:
@@ -100,14 +118,18 @@ class BeatProcess:
 
     def _ended(self) -> None:
         self._forget()
-        if not self._wanted:
+        moving, self._moving = self._moving, False
+        if self._stopped or not self._wanted:
             return
-        if self._moving:
-            self._moving = False
+        if moving:
             self.start()
             return
         if clock.monotonic() - self._since_s > PROVEN_S:
             self._pause_s = FIRST_PAUSE_S
-        logger.error("The beat process pid:%d has ended; it is started again in %g s.", self._pid, self._pause_s)
-        self._timers.set("beat process", self._pause_s, self.start)
+        self._timers.set("beat process", self._pause_s, self._again)
         self._pause_s = min(2 * self._pause_s, LAST_PAUSE_S)
+
+    def _again(self) -> None:
+        # Said only now: how it ended comes by another way, and may be a reason to start no other.
+        logger.error("The beat process pid:%d has ended; it is started again.", self._pid)
+        self.start()
