@@ -20,6 +20,7 @@ LATE: Final = 1
 SIDE: Final = 2
 ODD: Final = 4
 UNTOLD: Final = 8
+PACKED: Final = 16
 
 # How a task ends in a child.
 SUCCEEDED: Final = 0
@@ -399,6 +400,7 @@ class Runner:
         max_tasks: int = 0,
         idle_s: float = -1.0,
         pen: EventPen | None = None,
+        unpack: Callable[[bytes], tuple[list[Any], dict[str, Any]]] | None = None,
     ) -> None: ...
     def count(self) -> None: ...
     def work(self) -> Literal[0, 1, 2]: ...

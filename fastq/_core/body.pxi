@@ -64,6 +64,28 @@ cdef size_t NO_CANVAS_SIZE = 70
 cdef struct Head:                       # what the headers say that the frame does not
     int ignore_result                   # -1: left to the task
     Span group, parent                  # size 0: none
+    char texts[2][UUID_TEXT]            # of both, where the message has bytes
+
+
+cdef inline void write_name(Span* id, char* text) noexcept nogil:
+    # An id that is bytes becomes its text.
+    if id.size and is_raw_id(id.at, id.size):
+        write_uuid(id.at, text)
+        id.at, id.size = text, UUID_TEXT
+
+
+cdef bint read_packed_head(const char* data, uint32_t size, Head* head) noexcept nogil:
+    # False: something unusual. The message is known to be plain. The spans are good as long as `head` is.
+    cdef Scan s
+    cdef Span task, id
+    cdef Said said
+    s.p, s.end = data, data + size
+    if not scan_before_body(&s, &task, &id, &said) or said.canvas:
+        return False
+    head.ignore_result, head.group, head.parent = said.ignore_result, said.group, said.parent
+    write_name(&head.group, head.texts[0])
+    write_name(&head.parent, head.texts[1])
+    return True
 
 
 cdef bint read_flag(Scan* s, int* flag) noexcept nogil:
@@ -130,9 +152,15 @@ cdef bint read_head(const char* data, uint32_t size, Head* head) noexcept nogil:
 
 
 def head_of(bytes envelope not None):
-    """(ignore_result, group, parent_id) of a plain envelope; None if it is unusual. For tests."""
+    """(ignore_result, group, parent_id) of a plain message; None if it is unusual. For tests."""
     cdef Head head
-    if not read_head(<char*>envelope, len(envelope), &head):
+    cdef bint packed = len(envelope) > 0 and <uint8_t>envelope[0] == PACKED_FIRST
+    cdef bint found
+    if packed:
+        found = read_packed_head(<char*>envelope, len(envelope), &head)
+    else:
+        found = read_head(<char*>envelope, len(envelope), &head)
+    if not found:
         return None
     return (
         None if head.ignore_result < 0 else bool(head.ignore_result),

@@ -121,6 +121,7 @@ cdef struct Plain:
     Span task, id, body
     uint32_t seen
     bint stamped            # its stamped_headers are something else than null
+    bint packed             # it is of wire "fastq"
 
 
 cdef inline bint once(Plain* out, uint32_t bits) noexcept nogil:
@@ -281,7 +282,7 @@ cdef bint scan_envelope(const char* data, size_t size, Plain* out) noexcept nogi
     # True: a plain message, and `out` says where its parts lie in `data`.
     cdef Scan s
     s.p, s.end, s.escaped, s.declined = data, data + size, False, False
-    out.seen, out.stamped = 0, False
+    out.seen, out.stamped, out.packed = 0, False, False
     if size > 0x7fffffff:
         return False
     skip_space(&s)
@@ -290,14 +291,3 @@ cdef bint scan_envelope(const char* data, size_t size, Plain* out) noexcept nogi
     # A body that is no array (its first byte is not '[', W in base64) is not protocol 2's.
     return s.p == s.end and out.seen == HAS_ALL and out.body.size > 0 and out.body.at[0] == 87
 
-
-def scan(bytes envelope not None):
-    """(task, id, body) of a plain envelope as text, text and base64 bytes; None: Python has to read it."""
-    cdef Plain plain
-    if not FAST or not scan_envelope(<char*>envelope, len(envelope), &plain):
-        return None
-    return (
-        plain.task.at[: plain.task.size].decode("ascii"),
-        plain.id.at[: plain.id.size].decode("ascii"),
-        plain.body.at[: plain.body.size],
-    )

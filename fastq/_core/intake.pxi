@@ -44,9 +44,9 @@ cdef class _Intake(_Telling):
         batch.remaining += 1
         self.taken += 1
         self.queue_row(batch.key).claimed += 1
-        if FAST and n < self.header.task_bytes // 4 and scan_envelope(data, n, &plain):
+        if FAST and n < self.header.task_bytes // 4 and scan_message(data, n, &plain):
             task = self.names.find(plain.task.at, plain.task.size)
-            if task != NONE and not self.is_revoked(&plain):
+            if task != NONE and not self.is_revoked(&plain) and not (plain.packed and self.tells(task)):
                 self.admit_plain(entry, task, &plain, data, <uint32_t>n)
                 return 0
         self.entries[entry].state = HELD
@@ -57,7 +57,7 @@ cdef class _Intake(_Telling):
         # Perhaps: Python looks at it.
         if plain.stamped and self.stamps_revoked:
             return True
-        return self.revoked is not None and len(self.revoked) and plain.id.at[: plain.id.size] in self.revoked
+        return self.revoked is not None and len(self.revoked) and id_bytes(plain) in self.revoked
 
     def adopt(self):
         """A new entry in the caller's hands that has no place on the broker: there is nothing to acknowledge."""
@@ -72,7 +72,7 @@ cdef class _Intake(_Telling):
         cdef char* kept
         memset(&frame, 0, sizeof(frame))
         frame.size, frame.kind = _align8(sizeof(fq_frame) + n), FQ_TASK
-        frame.flags = FQ_LATE if self.late[task] else 0
+        frame.flags = (FQ_LATE if self.late[task] else 0) | (FQ_PACKED if plain.packed else 0)
         frame.entry, frame.task, frame.payload_len = index, task, n
         frame.claim_key, frame.claim_n, frame.claim_pos = batch.key, batch.n, entry.position
         frame.since_ns = self.read_ns
@@ -83,7 +83,7 @@ cdef class _Intake(_Telling):
         entry.late = self.late[task]
         self.admitted[task] += 1
         if self.log_received is not None:
-            self.log_received.append((self.names.names[task], plain.id.at[: plain.id.size]))
+            self.log_received.append((self.names.names[task], id_bytes(plain)))
         if self.tells(task):
             self.add_received(plain, data, n)       # before a child can tell that it has started
         if self.first == NONE and not self.holding and self.deal_one(index, &frame, data):

@@ -32,7 +32,7 @@ cdef extern from *:
     #define FQ_MEMORY 0x8000000000000000ull
 
     enum { FQ_TASK = 1, FQ_VERDICT = 2, FQ_VOID = 3, FQ_PAD = 4 };
-    enum { FQ_LATE = 1, FQ_SIDE = 2, FQ_ODD = 4, FQ_UNTOLD = 8 };
+    enum { FQ_LATE = 1, FQ_SIDE = 2, FQ_ODD = 4, FQ_UNTOLD = 8, FQ_PACKED = 16 };
     enum { FQ_OUTCOME = 1, FQ_STORE = 2, FQ_EVENT = 3 };
     enum { FQ_FREE = 0, FQ_BOOTING = 1, FQ_READY = 2, FQ_RETIRING = 3 };
     /* What an engine that sleeps wants to be woken for. */
@@ -120,7 +120,7 @@ cdef extern from *:
         uint64_t claim_n;
         double expires;                    /* unix time; 0: never */
         double soft_s, hard_s;             /* time limits in seconds; 0: none */
-        uint32_t id_at, id_len, body_at, body_len;   /* spans of a plain envelope, from the payload's first byte */
+        uint32_t id_at, id_len, body_at, body_len;   /* spans of a plain message, from the payload's first byte */
         uint32_t payload_len;
         uint32_t number;                   /* of the frame in this ring, its lowest 32 bits */
         uint64_t since_ns;                 /* CLOCK_MONOTONIC when it could first have been started */
@@ -193,7 +193,7 @@ cdef extern from *:
     uint64_t FQ_MAGIC, FQ_RECALL, FQ_MEMORY
     uint32_t FQ_VERSION, FQ_PAGE
     int FQ_TASK, FQ_VERDICT, FQ_VOID, FQ_PAD
-    int FQ_LATE, FQ_SIDE, FQ_ODD, FQ_UNTOLD
+    int FQ_LATE, FQ_SIDE, FQ_ODD, FQ_UNTOLD, FQ_PACKED
     int FQ_OUTCOME, FQ_STORE, FQ_EVENT
     int FQ_FREE, FQ_BOOTING, FQ_READY, FQ_RETIRING
     uint32_t FQ_AWAKE, FQ_WAKE_ANY, FQ_WAKE_HUNGRY
@@ -218,11 +218,12 @@ TASK = FQ_TASK
 VERDICT = FQ_VERDICT
 
 #: Flags of task frames: acknowledged late; payload is the path of a side file; not plain, read it by wire/; the child
-#: is to tell monitors that it was received, because the engine could not.
+#: is to tell monitors that it was received, because the engine could not; plain, and of wire "fastq".
 LATE = FQ_LATE
 SIDE = FQ_SIDE
 ODD = FQ_ODD
 UNTOLD = FQ_UNTOLD
+PACKED = FQ_PACKED
 
 #: How a task ends in a child: what `ChildPort.note_end` takes.
 SUCCEEDED = FQ_SUCCEEDED

@@ -11,7 +11,6 @@ from cpython.float cimport PyFloat_AS_DOUBLE
 from cpython.long cimport PyLong_AsLongLongAndOverflow
 from cpython.mem cimport PyMem_Free
 from cpython.object cimport PyObject
-from cpython.unicode cimport PyUnicode_DecodeASCII
 from libc.string cimport strlen
 
 cdef extern from *:
@@ -157,12 +156,13 @@ cdef class Runner:
     `prepare(index)` makes the PlainTask of a task, or None for one that is always Python's.
     `on_error(plain, request, args, kwargs, late, stage)` ends a task that went wrong; the error is the current one.
     What it returns, if not None, is called when there is no current error any more.
+    `unpack(body)` makes (args, kwargs) of a body of wire "fastq"; None leaves such messages to Python.
     """
     cdef ChildPort port
     cdef EventPen pen
     cdef list tasks
     cdef Stack task_stack
-    cdef object prepare, decode, loads, encode, quote, stamp, on_error, hostname
+    cdef object prepare, decode, loads, unpack, encode, quote, stamp, on_error, hostname
     cdef object prerun, postrun, success
     cdef bytes key_prefix, set_head, set_tail, guard, started, expires
     cdef readonly object announced          # id of the task that runs, if its STARTED went through the ring
@@ -190,8 +190,8 @@ cdef class Runner:
     def __init__(self, ChildPort port, *, uint32_t tasks, Stack task_stack, prepare, decode, loads, encode, quote,
                  stamp, on_error, hostname, prerun, postrun, success, bytes key_prefix=b"", expires_s=None,
                  bytes guard=b"", bytes started=b"", bint task_decides=False, uint64_t max_tasks=0, double idle_s=-1.0,
-                 EventPen pen=None):
-        self.pen = pen
+                 EventPen pen=None, unpack=None):
+        self.pen, self.unpack = pen, unpack
         self.port, self.task_stack, self.prepare = port, task_stack, prepare
         self.tasks = [False] * tasks        # False: not prepared yet
         self.decode, self.loads, self.encode, self.quote, self.stamp = decode, loads, encode, quote, stamp
@@ -276,9 +276,27 @@ cdef class Runner:
         self.args, self.kwargs = args, kwargs
         return True
 
+    cdef bint open_packed(self, const char* body, uint32_t size) except *:
+        # As `open_body`. What is written like one of kombu's markers means what it means there.
+        cdef object found
+        if self.unpack is None or memmem(body, size, b"__type__", 8) != NULL:
+            return False
+        if size == 3 and memcmp(body, b"\x92\x90\x80", 3) == 0:
+            self.args, self.kwargs = [], {}
+            return True
+        try:
+            found = self.unpack(body[:size])
+        except Exception:
+            return False
+        self.args, self.kwargs = (<tuple?>found)[0], (<tuple>found)[1]
+        return True
+
     cdef Carried carry(self, const char* data, fq_frame* frame):
         cdef Carried carried = Carried.__new__(Carried)
-        carried.id = PyUnicode_DecodeASCII(data + frame.id_at, frame.id_len, NULL)
+        if frame.flags & FQ_PACKED:
+            carried.id = text_of_id(data + frame.id_at, frame.id_len)
+        else:
+            carried.id = PyUnicode_DecodeASCII(data + frame.id_at, frame.id_len, NULL)
         carried.args, carried.kwargs, carried.hostname = self.args, self.kwargs, self.hostname
         # They are the task's now, and may be large: nothing here keeps them.
         self.args = self.kwargs = None
@@ -295,7 +313,13 @@ cdef class Runner:
         if frame.expires != 0 and unix_time() > frame.expires:
             return None
         plain = self.plain_task(frame.task)
-        if plain is None or not read_head(data, frame.payload_len, head):
+        if plain is None:
+            return None
+        if frame.flags & FQ_PACKED:
+            if not read_packed_head(data, frame.payload_len, head):
+                return None
+            return plain if self.open_packed(data + frame.body_at, frame.body_len) else None
+        if not read_head(data, frame.payload_len, head):
             return None
         return plain if self.open_body(data + frame.body_at, frame.body_len) else None
 

@@ -1,6 +1,7 @@
 """Read the envelope of a message: the specification, in plain Python, of what the compiled scan may answer faster.
 
-Every list entry of kombu's Redis transport is one JSON object, the envelope. What Celery runs normally is read here, in
+Every list entry of kombu's Redis transport is one JSON object, the envelope. (Entries of wire "fastq" begin otherwise
+and are read by `wire/packed.py`; the header is the same.) What Celery runs normally is read here, in
 the way Celery reads it: `json.loads` decides what JSON is (NaN, big integers, lone surrogates, the last of two equal
 keys), missing and null fields have defaults. Everything else becomes one of two errors that keep the bytes:
 
@@ -27,8 +28,12 @@ import msgspec
 
 from fastq.errors import BodyError, EnvelopeError, HeaderError
 from fastq.wire.moment import read_moment
+from fastq.wire.packed import Packed, is_packed, read
 
 JSON: Final = "application/json"
+
+#: What the body of a message of wire "fastq" is.
+MESSAGEPACK: Final = "application/x-msgpack"
 
 #: Priorities a message may have; what is outside is moved to the nearest, as kombu does.
 LOWEST_PRIORITY, HIGHEST_PRIORITY = 0, 9
@@ -66,7 +71,7 @@ class Header(msgspec.Struct, frozen=True, kw_only=True):
     retries: int = 0
     content_type: str = JSON
     content_encoding: str = "utf-8"
-    #: "base64" or "utf-8": how the body is written into the envelope.
+    #: "base64" or "utf-8": how the body is written into the envelope; "binary" if the message is packed.
     body_encoding: str = "base64"
     compression: str | None = None
     #: None leaves it to the task's own setting.
@@ -79,7 +84,7 @@ class Header(msgspec.Struct, frozen=True, kw_only=True):
     stamps: dict[str, Any] = {}
     #: 2: the body is an array [args, kwargs, embed]. 1: the body is an object with everything in it.
     protocol: int = 2
-    #: Nothing special about it: protocol 2, JSON array in base64, no compression, no times, no time limits.
+    #: Nothing special about it: protocol 2, JSON array in base64 (or packed), no compression, no times, no time limits.
     plain: bool = False
 
 
@@ -102,6 +107,8 @@ class _Parts(msgspec.Struct, frozen=True):
 
 def read_header(raw: bytes) -> Header:
     """Read one list entry; raises EnvelopeError, HeaderError or BodyError with the bytes as evidence."""
+    if is_packed(raw):
+        return _packed_header(read(raw))
     parts = _take_apart(raw)
     try:
         return _header(parts)
@@ -109,6 +116,30 @@ def read_header(raw: bytes) -> Header:
         kind = BodyError if isinstance(fault, _BodyFault) else HeaderError
         task, task_id = (_text(parts.headers.get(name)) for name in ("task", "id"))
         raise kind(str(fault), raw=raw, task=task, id=task_id) from fault
+
+
+def _packed_header(message: Packed) -> Header:
+    said = message.options
+    hard_limit_s, soft_limit_s = said.timelimit or (None, None)
+    return Header(
+        task=message.task,
+        id=message.id,
+        shadow=said.shadow or None,
+        eta=said.eta,
+        expires=said.expires,
+        soft_limit_s=soft_limit_s or None,
+        hard_limit_s=hard_limit_s or None,
+        priority=clamp_priority(said.priority),
+        retries=said.retries,
+        content_type=MESSAGEPACK,
+        content_encoding="binary",
+        body_encoding="binary",
+        ignore_result=said.ignore_result,
+        routing_key=message.queue,
+        delivery_tag=message.id,
+        stamps=message.stamps,
+        plain=said.eta is None and said.expires is None and said.timelimit is None,
+    )
 
 
 def _take_apart(raw: bytes) -> _Parts:

@@ -16,7 +16,9 @@ from zoneinfo import ZoneInfo
 import msgspec
 
 from fastq import clock
+from fastq.errors import BodyError
 from fastq.wire.moment import is_marked_datetime, parse_iso
+from fastq.wire.packed import frame_of, is_packed
 
 #: How the receivers of an application may be spoken to, and what the parts of a message are called then. Every receiver
 #: of Celery's reads JSON besides.
@@ -74,7 +76,10 @@ def _encode(value: Any, serializer: str) -> bytes:
 def received_fields(raw: bytes, *, zone: tzinfo = timezone.utc) -> dict[str, Any] | None:
     """What task-received says of a message that can be read (`read_header`); None for one whose fields are in its body
     (protocol 1): whoever decodes that can say it. `zone` is that of the application, for its times."""
-    headers = json.loads(raw).get("headers") or {}
+    try:
+        headers = frame_of(raw)["headers"] if is_packed(raw) else json.loads(raw).get("headers") or {}
+    except BodyError:
+        return None  # nor can a child, which will say so
     if "task" not in headers:
         return None
     return {

@@ -92,8 +92,8 @@ class Packed(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def stamps(self) -> dict[str, Any]:
         """Values by the names in `stamped_headers`."""
-        found = open_value(self.options.stamps) or {}
-        return {name: found[name] for name in open_value(self.options.stamped_headers) or () if name in found}
+        names, found = open_value(self.options.stamped_headers) or (), open_value(self.options.stamps) or {}
+        return {name: found.get(name) for name in names}
 
 
 def is_packed(raw: bytes) -> bool:
@@ -364,6 +364,12 @@ def envelope_of(raw: bytes) -> dict[str, Any]:
         }
     except _WRONG as error:
         raise BodyError(f"it has no place in JSON: {error}", raw=raw) from error
+
+
+def frame_of(raw: bytes) -> dict[str, dict[str, Any]]:
+    """Headers and properties of that object, without its body. Raises EnvelopeError and BodyError."""
+    message = read(raw)
+    return {"headers": _headers(message, *message.arguments()), "properties": _properties(message)}
 
 
 def _embed(options: PackedOptions) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Mark a message as redelivered, changing nothing else in it."""
+"""Mark a message as redelivered, changing nothing else in it. One of wire "fastq" becomes an envelope by that."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Any, Final
 import msgspec
 
 from fastq import clock
-from fastq.errors import EnvelopeError
+from fastq.errors import EnvelopeError, PeerError
+from fastq.wire.packed import is_packed, to_envelope
 
 _Raws = dict[str, msgspec.Raw]
 
@@ -26,11 +27,20 @@ def mark_redelivered(raw: bytes, tag: str | None = None) -> bytes:
     one. Raises EnvelopeError if the entry has no properties to mark; whoever restores pushes it back as it is then.
     """
     fresh = tag if tag is not None else clock.new_uuid()
+    if is_packed(raw):
+        raw = _unpacked(raw)
     try:
         return _mark_split(raw, fresh)
     except (msgspec.MsgspecError, UnicodeError, RecursionError):
         # msgspec is stricter than what Celery writes and reads: NaN, lone surrogates, null headers.
         return _mark_parsed(raw, fresh)
+
+
+def _unpacked(raw: bytes) -> bytes:
+    try:
+        return to_envelope(raw)
+    except PeerError as error:
+        raise EnvelopeError(f"it cannot be marked as redelivered: {error}", raw=raw) from error
 
 
 def _mark_split(raw: bytes, tag: str) -> bytes:

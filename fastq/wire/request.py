@@ -10,6 +10,7 @@ from typing import Any
 from fastq.errors import PeerError
 from fastq.wire.envelope import JSON, Header, read_header
 from fastq.wire.moment import parse_iso
+from fastq.wire.packed import as_json
 
 
 def request_info(raw: bytes, *, node: str, safe: bool = False) -> dict[str, Any]:
@@ -18,6 +19,7 @@ def request_info(raw: bytes, *, node: str, safe: bool = False) -> dict[str, Any]
     The arguments are values if the body is JSON; what only the application can open, and everything with `safe`, is
     shown as the texts of `argsrepr` and `kwargsrepr`. Never raises: of what cannot be read, the little that is known.
     """
+    raw = _as_json(raw)
     try:
         header = read_header(raw)
     except PeerError as error:
@@ -46,12 +48,19 @@ def request_info(raw: bytes, *, node: str, safe: bool = False) -> dict[str, Any]
 
 def read_eta(raw: bytes) -> str | None:
     """When it is to be started, as Celery writes the time; None if it does not say."""
-    eta = _object(_envelope(raw).get("headers")).get("eta")
+    eta = _object(_envelope(_as_json(raw)).get("headers")).get("eta")
     try:
         moment = parse_iso(eta or "")
     except (ValueError, TypeError, AttributeError):
         return None
     return (moment if moment.utcoffset() is not None else moment.replace(tzinfo=timezone.utc)).isoformat()
+
+
+def _as_json(raw: bytes) -> bytes:
+    try:
+        return as_json(raw)
+    except PeerError:
+        return raw  # what its header says is still known
 
 
 def _envelope(raw: bytes) -> dict[str, Any]:

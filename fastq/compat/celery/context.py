@@ -14,6 +14,8 @@ import msgspec
 from celery.app.task import Context
 from kombu.utils.json import loads
 
+from fastq.wire.packed import frame_of, is_packed
+
 #: The instance dictionary itself; `__dict__` of a PlainContext fills it first.
 _fields_of = Context.__dict__["__dict__"].__get__
 
@@ -44,7 +46,9 @@ def request_fields(envelope: dict[str, Any], *, hostname: str) -> dict[str, Any]
 
 
 def read_plain(envelope: bytes) -> dict[str, Any]:
-    """The object in a plain envelope: no markers in it, so any JSON reader will do."""
+    """The object in a plain envelope: no markers in it, so any JSON reader will do. Of a packed one: not its body."""
+    if is_packed(envelope):
+        return frame_of(envelope)
     try:
         found: dict[str, Any] = msgspec.json.decode(envelope)
     except (msgspec.MsgspecError, UnicodeError, RecursionError):
@@ -91,6 +95,9 @@ def reprs_of(request: Any) -> tuple[Any, Any]:
     carried = _fields_of(request).get("_carried")
     if carried is None:
         return request.get("argsrepr"), request.get("kwargsrepr")
+    if is_packed(carried.envelope):
+        fields = frame_of(carried.envelope)["headers"]
+        return fields["argsrepr"], fields["kwargsrepr"]
     try:
         headers = _read_reprs(carried.envelope).headers
     except (msgspec.MsgspecError, UnicodeError, RecursionError):

@@ -33,6 +33,7 @@ from fastq.compat.celery.context import CalledContext, PlainContext, reprs_of
 from fastq.compat.celery.events import Eventer, shower
 from fastq.compat.celery.failure import Failure
 from fastq.compat.celery.results import GUARD, ResultRing, compression_of
+from fastq.wire.packed import read_arguments
 
 
 class FastWay:
@@ -71,6 +72,7 @@ class FastWay:
             prepare=self.prepare,
             decode=msgspec.json.Decoder().decode,
             loads=loads,
+            unpack=read_arguments,
             encode=self._encode,
             quote=json.encoder.encode_basestring_ascii,
             stamp=self._stamp,

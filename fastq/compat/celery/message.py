@@ -11,6 +11,8 @@ from typing import Any
 from kombu.message import Message
 from kombu.utils.json import loads
 
+from fastq.wire.packed import as_json
+
 
 class Delivered(Message):
     """A message as a Celery consumer gets it; `ack` and `reject` are only noted: the engine carries them out."""
@@ -20,7 +22,7 @@ class Delivered(Message):
         #: None: nothing decided. "ack", "reject", or "requeue".
         self.decision: str | None = None
         self.errors: list[Any] = []
-        envelope = loads(raw)
+        envelope = loads(as_json(raw))
         properties = envelope["properties"]
         super().__init__(
             body=self._text_or_bytes(envelope.get("body"), properties.get("body_encoding")),

@@ -25,6 +25,7 @@ from kombu.utils.encoding import safe_repr
 
 from fastq.compat.celery.events import Eventer
 from fastq.compat.celery.message import Delivered
+from fastq.errors import PeerError
 
 #: The lines come from where Celery's users look for them.
 logger = get_logger(consumers.__name__)
@@ -70,7 +71,7 @@ class Receiver:
         """The envelope as a message. Raises Refused."""
         try:
             message = Delivered(raw, accept=self._accept)
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError, PeerError) as error:
             logger.error("Refused what is no message: %s [%s]", error, safe_repr(raw[:1024]))
             raise Refused("reject", detail=error) from error
         if message.errors:
