@@ -15,11 +15,20 @@
     │   │   └── ContentRefused     its content type is not in `accept_content`
     │   └── ReplyError             a server said something that its protocol does not allow
     ├── SurroundingsError          the broker, the result store, the operating system
-    │   ├── BrokerUnavailable      not reachable now; trying again may help
-    │   ├── BrokerRefused          reachable, but it refuses us: password, database, permission
+    │   ├── BrokerError            the broker; of messages being sent, it says which were and which were not
+    │   │   ├── BrokerUnavailable  not reachable now; trying again may help
+    │   │   │   └── ConnectionCut  lost after something was written: it may have been carried out
+    │   │   ├── BrokerRefused      reachable, but it refuses us
+    │   │   │   ├── AccessDenied    user, password, or what this user may do
+    │   │   │   ├── BrokerFull      it has no memory left for more messages
+    │   │   │   └── BrokerReadOnly  it is a replica
+    │   │   ├── NotConfirmed       it took the messages, and too few replicas have them
+    │   │   └── BufferFull         a producer's buffer has no room; the message was not taken
     │   ├── ResultsUnavailable     the result store, likewise
     │   └── ProcessLost            the nursery is gone, or cannot be started
     ├── TaskError                  a task's own
+    │   ├── TaskFailed             it raised, elsewhere; what it raised, in words
+    │   ├── TaskRevoked            it was revoked and will not run
     │   ├── UnknownTask            nobody registered that name
     │   ├── MemoryLimitExceeded    its process has grown over the limit; a MemoryError, too
     │   └── ChildLost              the process that ran it is gone
@@ -125,12 +134,59 @@ class SurroundingsError(FastqError):
     """Something that fastq needs is not there, or does not work."""
 
 
-class BrokerUnavailable(SurroundingsError):
+class BrokerError(SurroundingsError):
+    """The broker cannot be used. Raised by a send, it says what is known of each message by the ids of the tasks."""
+
+    def _ids(self, which: str) -> tuple[str, ...]:
+        found = self.evidence.get(which, ())
+        return found if isinstance(found, tuple) else ()
+
+    @property
+    def sent_ids(self) -> tuple[str, ...]:
+        """Tasks that the broker has for certain."""
+        return self._ids("sent_ids")
+
+    @property
+    def unsent_ids(self) -> tuple[str, ...]:
+        """Tasks that the broker does not have for certain; sending them again cannot double them."""
+        return self._ids("unsent_ids")
+
+    @property
+    def unknown_ids(self) -> tuple[str, ...]:
+        """Tasks that were written to a connection which was lost before an answer came."""
+        return self._ids("unknown_ids")
+
+
+class BrokerUnavailable(BrokerError):
     """The broker cannot be reached now. Trying again may help."""
 
 
-class BrokerRefused(SurroundingsError):
+class ConnectionCut(BrokerUnavailable):
+    """The connection was lost between a command and its answer: nobody knows whether it was carried out."""
+
+
+class BrokerRefused(BrokerError):
     """The broker answers, and refuses: password, database, permission. Trying again does not help."""
+
+
+class AccessDenied(BrokerRefused):
+    """The broker does not know this user and password, or does not let this user do what is needed."""
+
+
+class BrokerFull(BrokerRefused):
+    """The broker has reached its `maxmemory` and takes nothing more until there is room."""
+
+
+class BrokerReadOnly(BrokerRefused):
+    """The broker is a replica, which takes no messages: the address is wrong, or a failover is going on."""
+
+
+class NotConfirmed(BrokerError):
+    """The broker has the messages, and fewer replicas than asked for have confirmed them in time."""
+
+
+class BufferFull(BrokerError):
+    """A producer's buffer has reached its bounds, because the broker is too slow or away. The message was not taken."""
 
 
 class ResultsUnavailable(SurroundingsError):
@@ -146,6 +202,39 @@ class ProcessLost(SurroundingsError):
 
 class TaskError(FastqError):
     """A single task cannot be carried out."""
+
+
+class TaskFailed(TaskError):
+    """A task raised in its worker. The exception itself stays there; here is what was stored of it."""
+
+    @property
+    def task_id(self) -> str:
+        return str(self.evidence.get("task_id", ""))
+
+    @property
+    def exc_type(self) -> str:
+        """Name of the exception's class, without its module."""
+        return str(self.evidence.get("exc_type", ""))
+
+    @property
+    def exc_module(self) -> str:
+        """Name of the module that the class is from."""
+        return str(self.evidence.get("exc_module", ""))
+
+    @property
+    def exc_args(self) -> tuple[object, ...]:
+        """The exception's arguments, as far as they could be stored."""
+        found = self.evidence.get("exc_args", ())
+        return found if isinstance(found, tuple) else (found,)
+
+    @property
+    def traceback(self) -> str:
+        """The traceback in the worker, as text; empty if none was stored."""
+        return str(self.evidence.get("traceback") or "")
+
+
+class TaskRevoked(TaskError):
+    """A task was revoked: it did not run, or was ended."""
 
 
 class UnknownTask(TaskError):

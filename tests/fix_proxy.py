@@ -6,7 +6,7 @@ import asyncio
 import socket
 import struct
 import threading
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from typing import Any, TypeVar
 
 import pytest
@@ -26,6 +26,8 @@ class Proxy:
         self.port = free_port()
         self.delay_s = 0.0
         self.connections = 0
+        self._cut_at = b""
+        self._cuts = 0
         self._loop = asyncio.new_event_loop()
         self._open: set[asyncio.StreamWriter] = set()
         self._flowing = asyncio.Event()
@@ -82,6 +84,10 @@ class Proxy:
         """Reset all connections that are open now."""
         self._call(self._reset_all)
 
+    def cut_answer_to(self, word: bytes, *, times: int = 1) -> None:
+        """Let the next requests with this word through, and reset the connection in place of each answer."""
+        self._cut_at, self._cuts = word, times
+
     def blackhole(self) -> None:
         """Keep connections open and let nothing through."""
         self._call(self._flowing.clear)
@@ -92,10 +98,13 @@ class Proxy:
 
     def _reset_all(self) -> None:
         for writer in list(self._open):
-            peer = writer.get_extra_info("socket")
-            if peer is not None and peer.fileno() >= 0:
-                peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            writer.transport.abort()
+            self._reset(writer)
+
+    def _reset(self, writer: asyncio.StreamWriter) -> None:
+        peer = writer.get_extra_info("socket")
+        if peer is not None and peer.fileno() >= 0:
+            peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        writer.transport.abort()
 
     def _call(self, function: Callable[[], object]) -> None:
         async def run() -> None:
@@ -114,7 +123,11 @@ class Proxy:
             return
         self._open |= {writer, far_writer}
         self.connections += 1  # from now on a cut reaches it
-        ways = (self._forward(reader, far_writer), self._forward(far_reader, writer))
+        doomed: list[asyncio.StreamWriter] = []
+        ways = (
+            self._forward(self._watched(reader, doomed, writer), far_writer),
+            self._forward(self._until(far_reader, doomed), writer),
+        )
         try:
             await asyncio.gather(*ways)
         finally:
@@ -122,11 +135,29 @@ class Proxy:
             writer.close()
             far_writer.close()
 
-    async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _watched(
+        self, reader: asyncio.StreamReader, doomed: list[asyncio.StreamWriter], client: asyncio.StreamWriter
+    ) -> AsyncIterator[bytes]:
+        """What a client sends; a connection whose answer has to be cut is noted."""
+        while data := await reader.read(CHUNK_BYTES):
+            if self._cuts and self._cut_at in data:
+                self._cuts -= 1
+                doomed.append(client)
+            yield data
+
+    async def _until(self, reader: asyncio.StreamReader, doomed: list[asyncio.StreamWriter]) -> AsyncIterator[bytes]:
+        """What the server answers, until the answer that must not arrive."""
+        while data := await reader.read(CHUNK_BYTES):
+            if doomed:
+                self._reset(doomed[0])
+                return
+            yield data
+
+    async def _forward(self, reader: AsyncIterator[bytes], writer: asyncio.StreamWriter) -> None:
         waiting: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue()
         sending = asyncio.ensure_future(self._send(waiting, writer))
         try:
-            while data := await reader.read(CHUNK_BYTES):
+            async for data in reader:
                 waiting.put_nowait((self._loop.time() + self.delay_s, data))
         except OSError:
             writer.transport.abort()

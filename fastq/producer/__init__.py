@@ -2,8 +2,19 @@
 
 from __future__ import annotations
 
-from fastq.producer.handle import AsyncHandle, Handle, Outcome
-from fastq.producer.options import SendOptions
+from fastq.producer.handle import AsyncHandle, Handle
+from fastq.producer.options import Buffering, ProducerSettings, Replicas, SendOptions
+from fastq.producer.outcome import Outcome
 from fastq.producer.producer import AsyncProducer, Producer
 
-__all__ = ["AsyncHandle", "AsyncProducer", "Handle", "Outcome", "Producer", "SendOptions"]
+__all__ = [
+    "AsyncHandle",
+    "AsyncProducer",
+    "Buffering",
+    "Handle",
+    "Outcome",
+    "Producer",
+    "ProducerSettings",
+    "Replicas",
+    "SendOptions",
+]

@@ -1,98 +1,37 @@
-"""Wait for one task's result where Celery stores it: subscribe first, then look, then wait."""
+"""The handle of a task that was sent: its id, and its result once there is one, read where Celery keeps it."""
 
 from __future__ import annotations
 
-import json
-from base64 import b64decode
-from datetime import date, datetime, time
-from decimal import Decimal
-from typing import TYPE_CHECKING, Any
-from uuid import UUID
-
-import msgspec
-
-from fastq import clock
-from fastq.errors import TaskError
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    import redis.asyncio
-    from redis import Redis
+    from fastq.producer.async_store import AsyncStore
+    from fastq.producer.outcome import Outcome
+    from fastq.producer.store import Store
 
-#: What stands before a task's id in the key, and in the channel of the same name.
-RESULT_KEY = "celery-task-meta-"
-
-#: States after which nothing more comes.
-FINAL = frozenset({"SUCCESS", "FAILURE", "REVOKED"})
-
-#: Seconds after which a waiter looks at the key although nobody called: a notice can get lost with a connection.
-LOOK_AGAIN_S = 5.0
-
-_READ: dict[str, Callable[[Any], Any]] = {
-    "datetime": datetime.fromisoformat,
-    "date": date.fromisoformat,
-    "time": time.fromisoformat,
-    "decimal": Decimal,
-    "uuid": lambda value: UUID(**value),
-    "bytes": lambda value: value.encode("utf-8"),
-    "base64": b64decode,
-}
+#: What a task returns.
+T = TypeVar("T")
 
 
-class Outcome(msgspec.Struct, frozen=True, kw_only=True):
-    """What is known of a task's result now."""
-
-    status: str = "PENDING"
-    result: Any = None
-    traceback: str | None = None
-
-    @property
-    def final(self) -> bool:
-        """Tell whether it will stay as it is."""
-        return self.status in FINAL
-
-    def value(self, task_id: str) -> Any:
-        """Return the result of a success. Raises TaskError, with the outcome as evidence, for anything else."""
-        if self.status == "SUCCESS":
-            return self.result
-        raise TaskError(f"task {task_id} ended as {self.status}: {self._reason()}", outcome=self, task_id=task_id)
-
-    def _reason(self) -> str:
-        found = self.result
-        if not isinstance(found, dict) or "exc_type" not in found:
-            return repr(found)
-        return f"{found['exc_type']}{tuple(found.get('exc_message') or ())!r}"
+def as_stored(value: Any) -> Any:
+    """Return a result as it was read: what a handle does with it if it was not told its type."""
+    return value
 
 
-def read_outcome(stored: bytes | str | None) -> Outcome:
-    """Read a stored result; an absent one is pending, as for Celery."""
-    if stored is None:
-        return Outcome()
-    meta = json.loads(stored, object_hook=_revive)
-    return Outcome(status=meta["status"], result=meta.get("result"), traceback=meta.get("traceback"))
+class Handle(Generic[T]):
+    """A task that was sent: its id, and its result once there is one. Threads may share it.
 
+    Everything but `id` asks the result store and blocks for that. Raises ResultsUnavailable when it cannot be asked.
+    """
 
-def _revive(found: dict[str, Any]) -> Any:
-    if found.keys() != {"__type__", "__value__"}:
-        return found
-    read = _READ.get(found["__type__"])
-    return found if read is None else read(found["__value__"])
+    __slots__ = ("_decode", "_store", "id")
 
-
-def _late(task_id: str, timeout_s: float) -> TimeoutError:
-    return TimeoutError(f"task {task_id} has no result after {timeout_s:g} s; is a worker running on its queue?")
-
-
-class Handle:
-    """A task that was sent: its id, and its result once there is one."""
-
-    __slots__ = ("_client", "_prefix", "id")
-
-    def __init__(self, task_id: str, *, client: Redis, prefix: str = "") -> None:
+    def __init__(self, task_id: str, *, store: Store, decode: Callable[[Any], T] = as_stored) -> None:
         self.id = task_id
-        self._client = client
-        self._prefix = prefix
+        self._store = store
+        self._decode = decode
 
     def __repr__(self) -> str:
         return f"<Handle {self.id}>"
@@ -100,46 +39,46 @@ class Handle:
     @property
     def key(self) -> str:
         """The key of the result, which is the name of the channel as well."""
-        return f"{self._prefix}{RESULT_KEY}{self.id}"
+        return self._store.key(self.id)
+
+    @property
+    def status(self) -> str:
+        """PENDING, STARTED, RETRY, SUCCESS, FAILURE, REVOKED, or a state of the application's own."""
+        return self.outcome().status
 
     def outcome(self) -> Outcome:
-        """Look at the result without waiting."""
-        stored: Any = self._client.get(self.key)
-        return read_outcome(stored)
+        """Look at the result without waiting for the task."""
+        return self._store.read(self.id)
 
-    def get(self, timeout_s: float | None = None) -> Any:
-        """Wait for the result and return it. Raises TaskError if the task failed, TimeoutError if it takes longer."""
-        subscriber: Any = self._client
-        with subscriber.pubsub(ignore_subscribe_messages=True) as channel:
-            channel.subscribe(self.key)
-            return self._wait(channel, timeout_s=timeout_s).value(self.id)
+    def ready(self) -> bool:
+        """Tell whether the task has ended, in whatever way."""
+        return self.outcome().final
 
-    def _wait(self, channel: Any, *, timeout_s: float | None) -> Outcome:
-        deadline = None if timeout_s is None else clock.monotonic() + timeout_s
-        while not (outcome := self.outcome()).final:
-            left_s = LOOK_AGAIN_S if deadline is None else deadline - clock.monotonic()
-            if left_s <= 0:
-                raise _late(self.id, timeout_s or 0.0)
-            _await_notice(channel, clock.monotonic() + min(left_s, LOOK_AGAIN_S))
-        return outcome
+    def wait(self, timeout_s: float | None = None) -> Outcome:
+        """Wait until the task has ended, in whatever way, and return how. Raises TimeoutError if it takes longer."""
+        return self._store.wait(self.id, timeout_s)
 
+    def get(self, timeout_s: float | None = None) -> T:
+        """Wait for the result and return it, converted if the task's type is known.
 
-def _await_notice(channel: Any, until: float) -> None:
-    """Return at the next message on the channel, or at `until`; the confirmation of the subscription is none."""
-    while (left_s := until - clock.monotonic()) > 0:
-        if channel.get_message(timeout=left_s) is not None:
-            return
+        Raises TaskFailed if the task raised, TaskRevoked if it was revoked, TimeoutError if it takes longer.
+        """
+        return self._decode(self.wait(timeout_s).value(self.id))
+
+    def forget(self) -> None:
+        """Delete the result. What comes later is stored nevertheless."""
+        self._store.forget(self.id)
 
 
-class AsyncHandle:
+class AsyncHandle(Generic[T]):
     """The same for a program with an event loop."""
 
-    __slots__ = ("_client", "_prefix", "id")
+    __slots__ = ("_decode", "_store", "id")
 
-    def __init__(self, task_id: str, *, client: redis.asyncio.Redis, prefix: str = "") -> None:
+    def __init__(self, task_id: str, *, store: AsyncStore, decode: Callable[[Any], T] = as_stored) -> None:
         self.id = task_id
-        self._client = client
-        self._prefix = prefix
+        self._store = store
+        self._decode = decode
 
     def __repr__(self) -> str:
         return f"<AsyncHandle {self.id}>"
@@ -147,29 +86,31 @@ class AsyncHandle:
     @property
     def key(self) -> str:
         """The key of the result, which is the name of the channel as well."""
-        return f"{self._prefix}{RESULT_KEY}{self.id}"
+        return self._store.key(self.id)
+
+    async def status(self) -> str:
+        """PENDING, STARTED, RETRY, SUCCESS, FAILURE, REVOKED, or a state of the application's own."""
+        return (await self.outcome()).status
 
     async def outcome(self) -> Outcome:
         """Look at the result without waiting for the task."""
-        return read_outcome(await self._client.get(self.key))
+        return await self._store.read(self.id)
 
-    async def get(self, timeout_s: float | None = None) -> Any:
-        """Wait for the result and return it. Raises TaskError if the task failed, TimeoutError if it takes longer."""
-        async with self._client.pubsub(ignore_subscribe_messages=True) as channel:
-            await channel.subscribe(self.key)
-            return (await self._wait(channel, timeout_s=timeout_s)).value(self.id)
+    async def ready(self) -> bool:
+        """Tell whether the task has ended, in whatever way."""
+        return (await self.outcome()).final
 
-    async def _wait(self, channel: Any, *, timeout_s: float | None) -> Outcome:
-        deadline = None if timeout_s is None else clock.monotonic() + timeout_s
-        while not (outcome := await self.outcome()).final:
-            left_s = LOOK_AGAIN_S if deadline is None else deadline - clock.monotonic()
-            if left_s <= 0:
-                raise _late(self.id, timeout_s or 0.0)
-            await _await_notice_async(channel, clock.monotonic() + min(left_s, LOOK_AGAIN_S))
-        return outcome
+    async def wait(self, timeout_s: float | None = None) -> Outcome:
+        """Wait until the task has ended, in whatever way, and return how. Raises TimeoutError if it takes longer."""
+        return await self._store.wait(self.id, timeout_s)
 
+    async def get(self, timeout_s: float | None = None) -> T:
+        """Wait for the result and return it, converted if the task's type is known.
 
-async def _await_notice_async(channel: Any, until: float) -> None:
-    while (left_s := until - clock.monotonic()) > 0:
-        if await channel.get_message(timeout=left_s) is not None:
-            return
+        Raises TaskFailed if the task raised, TaskRevoked if it was revoked, TimeoutError if it takes longer.
+        """
+        return self._decode((await self.wait(timeout_s)).value(self.id))
+
+    async def forget(self) -> None:
+        """Delete the result. What comes later is stored nevertheless."""
+        await self._store.forget(self.id)

@@ -4,18 +4,73 @@ from __future__ import annotations
 
 from bisect import bisect
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 import msgspec
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping, Sequence
+
+    from fastq.errors import BrokerError
+
+#: "celery": protocol 2, which every Celery worker and client understands. "fastq": MessagePack, for fastq's workers.
+Wire = Literal["celery", "fastq"]
+
+#: Attempts after the first, as in Celery's publish policy.
+RETRIES = 3
+
+#: Seconds for each step: to connect, and for Redis to answer.
+TIMEOUT_S = 5.0
 
 #: What separates a queue's name from its priority step in a key. kombu's default.
 SEPARATOR = "\x06\x16"
 
 #: kombu's four priority steps; 0 is the bare key and is read first.
 PRIORITY_STEPS = (0, 3, 6, 9)
+
+
+class Replicas(msgspec.Struct, frozen=True):
+    """How many replicas have to confirm that they have a message, and for how long that is waited for (Redis' WAIT)."""
+
+    count: int
+    timeout_s: float = 1.0
+
+
+class Buffering(msgspec.Struct, frozen=True, kw_only=True):
+    """How a producer collects messages to send them together, and what it may keep."""
+
+    #: Seconds that a message may wait for others.
+    max_delay_s: float = 0.01
+    #: Messages that are kept, at most: waiting, on their way, or not to be got rid of because Redis is away.
+    max_messages: int = 10_000
+    #: Bytes of those messages, likewise.
+    max_bytes: int = 64 * 1024 * 1024
+    #: What a send does when there is no room: wait for it, for `block_s`, or raise BufferFull at once.
+    when_full: Literal["block", "raise"] = "block"
+    block_s: float = 30.0
+    #: Seconds that closing and the end of the program may take to send what is left.
+    close_s: float = 5.0
+    #: Called, in the thread that sends, with the error of each attempt that failed, and with the last one at the end,
+    #: whose `unsent_ids` and `unknown_ids` are the messages that were given up. Without it the log says the same.
+    on_error: Callable[[BrokerError], object] | None = None
+
+
+class ProducerSettings(TypedDict, total=False):
+    """The arguments of a Producer and of an AsyncProducer, besides the address."""
+
+    queue: str
+    priority: int
+    serializer: str
+    wire: Wire
+    ignore_result: bool | None
+    transport_options: Mapping[str, Any] | None
+    use_ssl: Mapping[str, Any] | bool | None
+    result_url: str | Sequence[str] | None
+    result_options: Mapping[str, Any] | None
+    result_prefix: str
+    confirm: Replicas | None
+    retries: int
+    timeout_s: float
 
 
 class SendOptions(TypedDict, total=False):

@@ -2,115 +2,105 @@
 
 from __future__ import annotations
 
+import weakref
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-import redis
-import redis.asyncio
-
-from fastq import clock
-from fastq.errors import OptionError
-from fastq.producer.handle import AsyncHandle, Handle
-from fastq.producer.ids import uuids
-from fastq.producer.message import Stencil
-from fastq.producer.options import Keys, Options
+from fastq.errors import BrokerError, OptionError
+from fastq.producer.compose import Composer
+from fastq.producer.handle import AsyncHandle, Handle, as_stored
+from fastq.producer.options import RETRIES, TIMEOUT_S, ProducerSettings
+from fastq.transport.urls import read_urls
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
     from types import TracebackType
 
     from typing_extensions import Self, Unpack
 
+    from fastq.producer.async_line import AsyncLines
+    from fastq.producer.async_store import AsyncStore
+    from fastq.producer.buffer import Buffer
+    from fastq.producer.compose import Push
+    from fastq.producer.line import Lines
     from fastq.producer.message import Arguments
-    from fastq.producer.options import SendOptions
+    from fastq.producer.options import Buffering, SendOptions
+    from fastq.producer.post import Post
+    from fastq.producer.store import Store
+    from fastq.transport.connect import Endpoint
 
 #: Messages per LPUSH. One costs 140 µs each, 100 cost 7, 500 cost 6, 2,000 cost 7 again (Redis on the same host).
 CHUNK = 500
 
 
-class _Composer:
-    """What both producers share: from a call to a Redis key and the messages for it. No input, no output."""
+class _Settings:
+    """What both producers are made of. No input, no output, and nothing of Redis is imported before it is needed."""
 
-    def __init__(
-        self,
-        *,
-        queue: str,
-        priority: int,
-        serializer: str,
-        ignore_result: bool | None,
-        transport_options: Mapping[str, Any] | None,
-        result_prefix: str,
-    ) -> None:
-        if serializer != "json":
-            raise OptionError(f"the producer writes serializer 'json' only, not {serializer!r}; send it with Celery")
-        self._queue = queue
-        self._priority = priority
-        self._ignore_result = ignore_result
-        self._keys = Keys.from_options(transport_options)
-        self.result_prefix = result_prefix
-        # Celery names the queue of the thread here, for results by rpc://. We store none there, so one name is enough.
-        self._reply_to = uuids(1)[0]
-
-    def compose(self, name: str, many: Sequence[Arguments], options: Options) -> tuple[str, list[str], list[str]]:
-        """Return the key to push to, the envelopes and the task ids, in the order of `many`."""
-        queue = options.queue or self._queue
-        priority = self._priority if options.priority is None else options.priority
-        stencil = Stencil(
-            name, options=options, queue=queue, priority=priority, reply_to=self._reply_to, now=clock.utc_now()
+    def __init__(self, url: str | Sequence[str], given: ProducerSettings) -> None:
+        unknown = sorted(given.keys() - ProducerSettings.__annotations__.keys())
+        if unknown:
+            known = ", ".join(ProducerSettings.__annotations__)
+            raise OptionError(f"a producer has no setting {', '.join(unknown)}; it has {known}")
+        read_urls(url, use_ssl=given.get("use_ssl"))  # what cannot be read is said here, not at the first send
+        self._url = url
+        self._given = given
+        self.composer = Composer(
+            queue=given.get("queue", "celery"),
+            priority=given.get("priority", 0),
+            serializer=given.get("serializer", "json"),
+            wire=given.get("wire", "celery"),
+            ignore_result=given.get("ignore_result"),
+            transport_options=given.get("transport_options"),
         )
-        ids = uuids(2 * len(many))
-        if options.task_id is not None:
-            ids[0] = options.task_id
-        return self._keys.key(queue, priority=priority), stencil.fill(many, ids), ids[::2]
+        self.confirm = given.get("confirm")
+        self.retries = given.get("retries", RETRIES)
+        self.timeout_s = given.get("timeout_s", TIMEOUT_S)
+        self.result_prefix = given.get("result_prefix", "")
 
-    def options(self, given: SendOptions) -> Options:
-        """Check the options of one call. Raises OptionError for one that does not exist."""
-        if self._ignore_result is not None:
-            given = {"ignore_result": self._ignore_result, **given}
-        try:
-            return Options(**given)
-        except TypeError as exc:
-            raise OptionError(f"{exc}; the options of a send are {', '.join(Options.__struct_fields__)}") from exc
+    def broker(self) -> Endpoint:
+        """Where messages go. Raises UrlError or SettingError."""
+        from fastq.transport.connect import Endpoint
 
-    def bulk_options(self, given: SendOptions) -> Options:
-        """Check the options of many messages, which cannot have one id between them."""
-        options = self.options(given)
-        if options.task_id is not None:
-            raise OptionError(f"task_id={options.task_id!r} is for one message; send_many makes an id for each")
-        return options
+        given = self._given
+        return Endpoint.parse(self._url, transport_options=given.get("transport_options"), use_ssl=given.get("use_ssl"))
+
+    def result_store(self) -> Endpoint:
+        """Where results are. Raises UrlError or SettingError."""
+        from fastq.transport.connect import RESULT_STORE, Endpoint
+
+        given = self._given
+        url = given.get("result_url")
+        if url is None:
+            found = self.broker()
+        else:
+            found = Endpoint.parse(url, transport_options=given.get("result_options"), use_ssl=given.get("use_ssl"))
+        return Endpoint(found.addresses, options=found.options, role=RESULT_STORE)
 
 
 class Producer:
-    """Sends tasks by name to Redis. Safe to share between threads, and to use in a child after a fork.
+    """Sends tasks by name to Redis. Safe to share between threads, and to use in children after a fork.
 
-    `queue`, `priority` and `ignore_result` hold for every send that does not say otherwise. `transport_options` are
-    Celery's `broker_transport_options`, of which `global_keyprefix`, `sep` and `priority_steps` matter here; results
-    are looked for at `result_url`, which is `url` unless given. Connection errors are tried again by redis-py, so
-    that a message can get sent twice, with the same id, when a connection breaks at the wrong moment: as with Celery.
+    `url` is whatever Celery takes for `broker_url`, several addresses included. `queue`, `priority` and
+    `ignore_result` hold for every send that does not say otherwise; `wire` is the format of the messages.
+    `transport_options` and `use_ssl` are Celery's `broker_transport_options` and `broker_use_ssl`. Results are looked
+    for at `result_url` (with `result_options`, Celery's `result_backend_transport_options`), which is `url` unless
+    given. `confirm` asks for replicas that have a message before it counts as sent. `buffer` collects messages and
+    sends them in the background. `timeout_s` is for each step, connecting and answering; `retries` are the attempts
+    after the first.
+
+    Nothing is connected before the first use. Every error of the broker is a BrokerError, which knows the ids of the
+    tasks that were sent, not sent, or perhaps sent.
     """
 
     def __init__(
-        self,
-        url: str,
-        *,
-        queue: str = "celery",
-        priority: int = 0,
-        serializer: str = "json",
-        ignore_result: bool | None = None,
-        transport_options: Mapping[str, Any] | None = None,
-        result_url: str | None = None,
-        result_prefix: str = "",
+        self, url: str | Sequence[str], *, buffer: Buffering | None = None, **settings: Unpack[ProducerSettings]
     ) -> None:
-        self._composer = _Composer(
-            queue=queue,
-            priority=priority,
-            serializer=serializer,
-            ignore_result=ignore_result,
-            transport_options=transport_options,
-            result_prefix=result_prefix,
-        )
-        self._client = redis.Redis.from_url(url)
-        self._results = redis.Redis.from_url(result_url) if result_url else self._client
+        self._settings = _Settings(url, settings)
+        self._composer = self._settings.composer
+        self._made: dict[str, Any] = {}
+        self._buffering = buffer
+        if buffer is not None and self._settings.confirm is not None:
+            raise OptionError("confirm= needs an answer for each send, which buffer= does not wait for; choose one")
 
     def __enter__(self) -> Self:
         return self
@@ -121,72 +111,143 @@ class Producer:
         self.close()
 
     def close(self) -> None:
-        """Let the connections go. Handles cannot be waited for afterwards."""
-        self._client.close()
-        self._results.close()
+        """Send what a buffer holds, and let the connections go; they are made again if the producer is used again.
+
+        Raises the BrokerError of what a buffer could not send within its `close_s`.
+        """
+        try:
+            buffer: Buffer | None = self._made.pop("buffer", None)
+            if buffer is not None and buffer.is_ours:
+                buffer.close()
+        finally:
+            for name in ("lines", "store"):
+                if (found := self._made.get(name)) is not None:
+                    found.close()
 
     def send(
         self,
         name: str,
         args: Sequence[Any] | None = None,
         kwargs: Mapping[str, Any] | None = None,
+        *,
+        decode: Callable[[Any], Any] = as_stored,
         **options: Unpack[SendOptions],
-    ) -> Handle:
-        """Send one task; blocks until Redis has it."""
-        key, messages, ids = self._composer.compose(name, [(args, kwargs)], self._composer.options(options))
-        self._client.lpush(key, *messages)
-        return self.handle(ids[0])
+    ) -> Handle[Any]:
+        """Send one task; blocks until Redis has it, or until the buffer has.
+
+        `decode` is applied to the result that the handle will `get`. Raises BrokerError.
+        """
+        composed = self._composer.one(name, args, kwargs, options)
+        self._push(composed)
+        return Handle(composed.ids[0], store=self._store, decode=decode)
 
     def send_many(
         self, name: str, many: Iterable[Arguments], *, chunk: int = CHUNK, **options: Unpack[SendOptions]
     ) -> list[str]:
-        """Send one task for each (args, kwargs) and return their ids in the same order."""
-        return [task_id for ids in self.send_chunks(name, many, chunk=chunk, **options) for task_id in ids]
+        """Send one task for each (args, kwargs) and return their ids in the same order.
+
+        Raises BrokerError, whose `sent_ids` are those of all chunks that were sent.
+        """
+        sent: list[str] = []
+        try:
+            for ids in self.send_chunks(name, many, chunk=chunk, **options):
+                sent += ids
+        except BrokerError as error:
+            raise with_sent(error, sent) from error
+        return sent
 
     def send_chunks(
         self, name: str, many: Iterable[Arguments], *, chunk: int = CHUNK, **options: Unpack[SendOptions]
     ) -> Iterator[list[str]]:
         """Send as `send_many` does, while being iterated, and yield the ids of each chunk once Redis has it.
 
-        Countdown and expiry count from the moment at which a chunk is made.
+        Countdown and expiry count from the moment at which a chunk is made. Redis takes a chunk whole or not at all.
         """
-        checked = self._composer.bulk_options(options)
         rest = iter(many)
         while some := list(islice(rest, chunk)):
-            key, messages, ids = self._composer.compose(name, some, checked)
-            self._client.lpush(key, *messages)
-            yield ids
+            composed = self._composer.many(name, some, options)
+            self._push(composed)
+            yield composed.ids
 
-    def handle(self, task_id: str) -> Handle:
+    def flush(self, timeout_s: float | None = None) -> None:
+        """Send what the buffer holds; nothing to do without one. Raises BrokerError with the ids of what is left."""
+        if self._buffering is not None:
+            self._buffer.flush(timeout_s)
+
+    def handle(self, task_id: str, *, decode: Callable[[Any], Any] = as_stored) -> Handle[Any]:
         """Return the handle of a task that was sent, by whomever."""
-        return Handle(task_id, client=self._results, prefix=self._composer.result_prefix)
+        return Handle(task_id, store=self._store, decode=decode)
+
+    def _push(self, composed: Push) -> None:
+        if self._buffering is not None:
+            return self._buffer.add(composed)
+        lines = self._lines
+        post = lines.post([composed], retries=self._settings.retries, confirm=self._settings.confirm)
+        lines.deliver(post)
+        return post.finish()
+
+    # What needs Redis, made on first use. Threads that come at the same time may each make one; all keep the first.
+
+    @property
+    def _lines(self) -> Lines:
+        found: Lines | None = self._made.get("lines")
+        if found is None:
+            from fastq.producer.line import Lines
+
+            found = self._made.setdefault("lines", Lines(self._settings.broker(), timeout_s=self._settings.timeout_s))
+        return found
+
+    @property
+    def _store(self) -> Store:
+        found: Store | None = self._made.get("store")
+        if found is None:
+            from fastq.producer.line import Lines
+            from fastq.producer.store import Store
+
+            endpoint, timeout_s = self._settings.result_store(), self._settings.timeout_s
+            lines, listeners = Lines(endpoint, timeout_s=timeout_s), Lines(endpoint, timeout_s=timeout_s)
+            found = self._made.setdefault("store", Store(lines, listeners, prefix=self._settings.result_prefix))
+        return found
+
+    @property
+    def _buffer(self) -> Buffer:
+        found: Buffer | None = self._made.get("buffer")
+        if found is None or not found.is_ours:
+            found = self._make_buffer(replacing=found)
+        return found
+
+    def _make_buffer(self, *, replacing: Buffer | None) -> Buffer:
+        """Make the buffer of this process: what a parent had not sent before the fork stays the parent's to send."""
+        from fastq.producer.buffer import Buffer
+
+        assert self._buffering is not None
+        if replacing is not None:
+            self._made.pop("buffer", None)
+        made = Buffer(self._lines, self._buffering)
+        found: Buffer = self._made.setdefault("buffer", made)
+        if found is made:
+            weakref.finalize(self, made.at_exit)
+        return found
+
+
+def with_sent(error: BrokerError, sent: Sequence[str]) -> BrokerError:
+    """Return the same error, knowing also of the chunks that were sent before."""
+    evidence = {**error.evidence, "sent_ids": (*sent, *error.sent_ids)}
+    before = f"; {len(sent)} were sent before" if sent else ""
+    return type(error)(f"{error.message}{before}", **evidence)
 
 
 class AsyncProducer:
-    """The same for a program with an event loop: `send`, `send_many` and `send_chunks` are awaited."""
+    """The same for a program with an event loop: `send`, `send_many` and `send_chunks` are awaited.
 
-    def __init__(
-        self,
-        url: str,
-        *,
-        queue: str = "celery",
-        priority: int = 0,
-        serializer: str = "json",
-        ignore_result: bool | None = None,
-        transport_options: Mapping[str, Any] | None = None,
-        result_url: str | None = None,
-        result_prefix: str = "",
-    ) -> None:
-        self._composer = _Composer(
-            queue=queue,
-            priority=priority,
-            serializer=serializer,
-            ignore_result=ignore_result,
-            transport_options=transport_options,
-            result_prefix=result_prefix,
-        )
-        self._client: Any = redis.asyncio.Redis.from_url(url)
-        self._results = redis.asyncio.Redis.from_url(result_url) if result_url else self._client
+    All coroutines of a loop share one connection, on which nobody waits for another's answer: sends that are made at
+    the same time (`asyncio.gather`) share round trips, which is why this one has no buffer.
+    """
+
+    def __init__(self, url: str | Sequence[str], **settings: Unpack[ProducerSettings]) -> None:
+        self._settings = _Settings(url, settings)
+        self._composer = self._settings.composer
+        self._made: dict[str, Any] = {}
 
     async def __aenter__(self) -> Self:
         return self
@@ -197,39 +258,78 @@ class AsyncProducer:
         await self.close()
 
     async def close(self) -> None:
-        """Let the connections go. Handles cannot be waited for afterwards."""
-        await self._client.aclose()
-        await self._results.aclose()
+        """Let the connections go; they are made again if the producer is used again."""
+        for name in ("lines", "store"):
+            if (found := self._made.get(name)) is not None:
+                await found.close()
 
     async def send(
         self,
         name: str,
         args: Sequence[Any] | None = None,
         kwargs: Mapping[str, Any] | None = None,
+        *,
+        decode: Callable[[Any], Any] = as_stored,
         **options: Unpack[SendOptions],
-    ) -> AsyncHandle:
-        """Send one task; returns when Redis has it."""
-        key, messages, ids = self._composer.compose(name, [(args, kwargs)], self._composer.options(options))
-        await self._client.lpush(key, *messages)
-        return self.handle(ids[0])
+    ) -> AsyncHandle[Any]:
+        """Send one task; returns when Redis has it. Raises BrokerError. Who is cancelled meanwhile may have sent it."""
+        composed = self._composer.one(name, args, kwargs, options)
+        await self._push(composed)
+        return AsyncHandle(composed.ids[0], store=self._store, decode=decode)
 
     async def send_many(
         self, name: str, many: Iterable[Arguments], *, chunk: int = CHUNK, **options: Unpack[SendOptions]
     ) -> list[str]:
-        """Send one task for each (args, kwargs) and return their ids in the same order."""
-        return [task_id async for ids in self.send_chunks(name, many, chunk=chunk, **options) for task_id in ids]
+        """Send one task for each (args, kwargs) and return their ids in the same order.
+
+        Raises BrokerError, whose `sent_ids` are those of all chunks that were sent.
+        """
+        sent: list[str] = []
+        try:
+            async for ids in self.send_chunks(name, many, chunk=chunk, **options):
+                sent += ids
+        except BrokerError as error:
+            raise with_sent(error, sent) from error
+        return sent
 
     async def send_chunks(
         self, name: str, many: Iterable[Arguments], *, chunk: int = CHUNK, **options: Unpack[SendOptions]
     ) -> AsyncIterator[list[str]]:
         """Send as `send_many` does, while being iterated, and yield the ids of each chunk once Redis has it."""
-        checked = self._composer.bulk_options(options)
         rest = iter(many)
         while some := list(islice(rest, chunk)):
-            key, messages, ids = self._composer.compose(name, some, checked)
-            await self._client.lpush(key, *messages)
-            yield ids
+            composed = self._composer.many(name, some, options)
+            await self._push(composed)
+            yield composed.ids
 
-    def handle(self, task_id: str) -> AsyncHandle:
+    def handle(self, task_id: str, *, decode: Callable[[Any], Any] = as_stored) -> AsyncHandle[Any]:
         """Return the handle of a task that was sent, by whomever."""
-        return AsyncHandle(task_id, client=self._results, prefix=self._composer.result_prefix)
+        return AsyncHandle(task_id, store=self._store, decode=decode)
+
+    async def _push(self, composed: Push) -> None:
+        lines = self._lines
+        post: Post = lines.post([composed], retries=self._settings.retries, confirm=self._settings.confirm)
+        await lines.deliver(post)
+        post.finish()
+
+    @property
+    def _lines(self) -> AsyncLines:
+        found: AsyncLines | None = self._made.get("lines")
+        if found is None:
+            from fastq.producer.async_line import AsyncLines
+
+            found = self._made["lines"] = AsyncLines(self._settings.broker(), timeout_s=self._settings.timeout_s)
+        return found
+
+    @property
+    def _store(self) -> AsyncStore:
+        found: AsyncStore | None = self._made.get("store")
+        if found is None:
+            from fastq.producer.async_store import AsyncStore
+
+            found = self._made["store"] = AsyncStore(
+                self._settings.result_store(),
+                timeout_s=self._settings.timeout_s,
+                prefix=self._settings.result_prefix,
+            )
+        return found

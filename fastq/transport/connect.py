@@ -26,6 +26,8 @@ from redis.exceptions import (
     AuthorizationError,
     BusyLoadingError,
     NoPermissionError,
+    OutOfMemoryError,
+    ReadOnlyError,
     RedisError,
     ResponseError,
 )
@@ -34,7 +36,16 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 from redis.sentinel import MasterNotFoundError, Sentinel
 
-from fastq.errors import BrokerRefused, BrokerUnavailable, FastqError, SettingError
+from fastq.errors import (
+    AccessDenied,
+    BrokerError,
+    BrokerFull,
+    BrokerReadOnly,
+    BrokerRefused,
+    BrokerUnavailable,
+    FastqError,
+    SettingError,
+)
 from fastq.transport.urls import Address, Tls, read_urls
 
 #: Options of `broker_transport_options` that are redis-py's own, passed on as they are.
@@ -49,6 +60,13 @@ _SILENT: Final[dict[str, None]] = (
 
 #: Starts of answers that a server gives while it cannot serve yet; trying again helps.
 _NOT_YET: Final = ("LOADING", "MASTERDOWN", "CLUSTERDOWN", "BUSY", "TRYAGAIN")
+
+#: Codes that redis-py replaces by a class.
+_CODES: Final[tuple[tuple[type[ResponseError], str], ...]] = (
+    (NoPermissionError, "NOPERM"),
+    (OutOfMemoryError, "OOM"),
+    (ReadOnlyError, "READONLY"),
+)
 
 
 class Role(NamedTuple):
@@ -139,6 +157,11 @@ class Endpoint:
         return (*(a.place for a in self.addresses), self.options.get("master_name"))
 
     @property
+    def address(self) -> Address:
+        """The one of its addresses that answered last."""
+        return self.addresses[self._turn]
+
+    @property
     def db(self) -> int:
         """Number of the database, which is also in the names of pub/sub channels."""
         return self.addresses[self._turn].db
@@ -153,18 +176,31 @@ class Endpoint:
         Raises BrokerUnavailable if none answers, BrokerRefused if one answers and does not let us in.
         """
         failures = []
-        for step in range(len(self.addresses)):
-            turn = (self._turn + step) % len(self.addresses)
+        for address in self.in_turn():
             try:
-                opened = self._open_one(self.addresses[turn], timeout_s, client_name)
+                opened = self._open_one(address, timeout_s, client_name)
             except BrokerUnavailable as failure:
                 failures.append(failure)
             else:
-                self._turn = turn
+                self.answered(address)
                 return opened
+        raise self.none_answers(failures)
+
+    def in_turn(self) -> list[Address]:
+        """All addresses, the one that answered last first."""
+        return [*self.addresses[self._turn :], *self.addresses[: self._turn]]
+
+    def answered(self, address: Address) -> None:
+        """Keep to this address from now on."""
+        self._turn = self.addresses.index(address)
+
+    def none_answers(self, failures: Sequence[BrokerUnavailable]) -> BrokerUnavailable:
+        """The error when every address failed."""
         if len(failures) == 1:
-            raise failures[0]
-        raise BrokerUnavailable("; ".join(f.message for f in failures), address=self.masked()) from failures[-1]
+            return failures[0]
+        error = BrokerUnavailable("; ".join(f.message for f in failures), address=self.masked())
+        error.__cause__ = failures[-1]
+        return error
 
     def client(self, *, timeout_s: float | None = None) -> redis.Redis:
         """A redis-py client for rare commands, on the address that answered last. Connects when first used.
@@ -172,7 +208,7 @@ class Endpoint:
         Its answers are bytes and it repeats nothing by itself. Its own exceptions can be told with `explain`.
         """
         address = self.addresses[self._turn]
-        arguments = self._arguments(address, timeout_s)
+        arguments = self.arguments(address, timeout_s)
         if address.kind == "sentinel":
             found: redis.Redis = self._sentinel(address, timeout_s).master_for(self.options["master_name"], **arguments)
             return found
@@ -202,11 +238,14 @@ class Endpoint:
         return OpenConnection(_give_away(connection), address=address)
 
     def _connection(self, address: Address, timeout_s: float) -> Any:
-        arguments = self._arguments(address, timeout_s)
+        return _connection_class(address)(**self.arguments(address, timeout_s), **self.locate(address, timeout_s))
+
+    def locate(self, address: Address, timeout_s: float) -> dict[str, Any]:
+        """Where to connect to, in redis-py's words. Asks the sentinels, if it has to."""
         if address.kind != "sentinel":
-            return _connection_class(address)(**arguments, **_where(address))
+            return _where(address)
         host, port = self._find_master(address, timeout_s)
-        return _connection_class(address)(**arguments, host=host, port=port)
+        return {"host": host, "port": port}
 
     def _find_master(self, address: Address, timeout_s: float) -> tuple[str, int]:
         sentinel = self._sentinel(address, timeout_s)
@@ -226,8 +265,8 @@ class Endpoint:
             sentinel_kwargs={**limits, "retry": Retry(NoBackoff(), 0), **(self.options.get("sentinel_kwargs") or {})},
         )
 
-    def _arguments(self, address: Address, timeout_s: float | None) -> dict[str, Any]:
-        """What every connection class takes."""
+    def arguments(self, address: Address, timeout_s: float | None) -> dict[str, Any]:
+        """What every connection class of redis-py takes, besides where to connect to."""
         options = self.options
         arguments: dict[str, Any] = {
             "db": address.db,
@@ -301,7 +340,7 @@ def explain(error: BaseException, *, address: Address, role: Role = BROKER) -> F
     """Tell an exception of redis-py as one of ours, in one sentence and without a secret."""
     where = f"the {role.name} {address.masked()}"
     if isinstance(error, (AuthenticationError, AuthorizationError)):
-        return BrokerRefused(f"{where} does not accept this user and password; correct them in {role.url}")
+        return AccessDenied(f"{where} does not accept this user and password; correct them in {role.url}")
     if address.tls is not None and _is_caused_by(error, FileNotFoundError):
         return SettingError(f"a file of {role.use_ssl} or of the ssl_ parameters of {where} is missing: {error}")
     if _is_caused_by(error, ssl.SSLCertVerificationError):
@@ -311,16 +350,35 @@ def explain(error: BaseException, *, address: Address, role: Role = BROKER) -> F
     if isinstance(error, (RedisConnectionError, RedisTimeoutError, BusyLoadingError)):
         return BrokerUnavailable(f"{where} cannot be reached: {error}")
     if isinstance(error, ResponseError):
-        return _refusal(str(error), where=where, address=address, role=role)
+        return refusal(_with_code(error), address=address, role=role)
     return BrokerUnavailable(f"{where} gave no usable answer: {error!r}")
 
 
-def _refusal(answer: str, *, where: str, address: Address, role: Role) -> FastqError:
+def _with_code(error: ResponseError) -> str:
+    """The server's answer in full: redis-py takes the code away that some of its classes stand for."""
+    answer = str(error)
+    for kind, code in _CODES:
+        if isinstance(error, kind) and not answer.startswith(code):
+            return f"{code} {answer}"
+    return answer
+
+
+def refusal(answer: str, *, address: Address, role: Role = BROKER) -> BrokerError:
+    """Tell an error that the server answered, code and text, as one of ours. What was asked was not carried out."""
+    where = f"the {role.name} {address.masked()}"
+    if answer.startswith(("NOAUTH", "WRONGPASS")) or "invalid username-password" in answer:
+        return AccessDenied(f"{where} does not accept this user and password; correct them in {role.url}: {answer}")
+    if answer.startswith("NOPERM"):
+        return AccessDenied(f"{where} does not let this user do that; give it the permission (ACL SETUSER): {answer}")
+    if answer.startswith("OOM"):
+        return BrokerFull(f"{where} is out of memory; free some, or raise its maxmemory: {answer}")
+    if answer.startswith("READONLY"):
+        return BrokerReadOnly(f"{where} is a read-only replica; name its primary in {role.url}: {answer}")
     if answer.startswith(_NOT_YET):
         return BrokerUnavailable(f"{where} cannot serve yet: {answer}")
     if "DB index" in answer:
         return BrokerRefused(f"{where} has no database {address.db}; give a smaller number in {role.url}: {answer}")
-    return BrokerRefused(f"{where} refuses the connection: {answer}")
+    return BrokerRefused(f"{where} refuses what it was asked for: {answer}")
 
 
 def _is_caused_by(error: BaseException, kind: type[BaseException]) -> bool:

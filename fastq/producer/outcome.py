@@ -1,0 +1,92 @@
+"""Read what Celery's result store says of a task."""
+
+from __future__ import annotations
+
+import json
+from base64 import b64decode
+from datetime import date, datetime, time
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+import msgspec
+
+from fastq.errors import TaskFailed, TaskRevoked
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+#: States after which nothing more comes.
+FINAL = frozenset({"SUCCESS", "FAILURE", "REVOKED"})
+
+_READ: dict[str, Callable[[Any], Any]] = {
+    "datetime": datetime.fromisoformat,
+    "date": date.fromisoformat,
+    "time": time.fromisoformat,
+    "decimal": Decimal,
+    "uuid": lambda value: UUID(**value),
+    "bytes": lambda value: value.encode("utf-8"),
+    "base64": b64decode,
+}
+
+
+class Outcome(msgspec.Struct, frozen=True, kw_only=True):
+    """What is known of a task's result now."""
+
+    status: str = "PENDING"
+    result: Any = None
+    traceback: str | None = None
+
+    @property
+    def final(self) -> bool:
+        """Tell whether it will stay as it is."""
+        return self.status in FINAL
+
+    @property
+    def successful(self) -> bool:
+        """Tell whether the task has returned."""
+        return self.status == "SUCCESS"
+
+    def value(self, task_id: str) -> Any:
+        """Return the result of a success. Raises TaskRevoked, or TaskFailed for anything else."""
+        if self.status == "SUCCESS":
+            return self.result
+        kind = TaskRevoked if self.status == "REVOKED" else TaskFailed
+        found = self.result if isinstance(self.result, dict) else {}
+        raise kind(
+            f"task {task_id} ended as {self.status}: {self._reason()}",
+            outcome=self,
+            task_id=task_id,
+            exc_type=found.get("exc_type", ""),
+            exc_module=found.get("exc_module", ""),
+            exc_args=_arguments(found.get("exc_message")),
+            traceback=self.traceback,
+        )
+
+    def _reason(self) -> str:
+        found = self.result
+        if not isinstance(found, dict) or "exc_type" not in found:
+            return repr(found)
+        return f"{found['exc_type']}{_arguments(found.get('exc_message'))!r}"
+
+
+def _arguments(stored: Any) -> tuple[Any, ...]:
+    """An exception's arguments: a list, unless they could not be encoded; then one text."""
+    if stored is None:
+        return ()
+    return tuple(stored) if isinstance(stored, (list, tuple)) else (stored,)
+
+
+def read_outcome(stored: bytes | str | None) -> Outcome:
+    """Read a stored result; an absent one is pending, as for Celery."""
+    if stored is None:
+        return Outcome()
+    meta = json.loads(stored, object_hook=_revive)
+    return Outcome(status=meta["status"], result=meta.get("result"), traceback=meta.get("traceback"))
+
+
+def _revive(found: dict[str, Any]) -> Any:
+    if found.keys() != {"__type__", "__value__"}:
+        return found
+    read = _READ.get(found["__type__"])
+    return found if read is None else read(found["__value__"])

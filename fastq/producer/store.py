@@ -1,0 +1,136 @@
+"""Read results, and wait for them: look, subscribe, look again, then listen until the notice comes.
+
+A waiting thread has a connection of its own to listen on. It goes back to the others afterwards, so that a program
+which waits for one result after the other opens one connection for all of them.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from hiredis import HiredisError
+
+from fastq import clock
+from fastq.errors import BrokerError, ResultsUnavailable
+from fastq.producer.outcome import Outcome, read_outcome
+from fastq.producer.post import PAUSES_S, Lost, pack
+
+if TYPE_CHECKING:
+    from fastq.producer.line import Line, Lines
+
+#: What stands before a task's id in the key, and in the channel of the same name.
+RESULT_KEY = "celery-task-meta-"
+
+#: Seconds after which a waiter looks at the key although nobody called: a notice can get lost with a connection.
+LOOK_AGAIN_S = 5.0
+
+#: Attempts to reach the result store again, one after the other, before a waiter gives up.
+RETRIES = 3
+
+
+def late(task_id: str, timeout_s: float | None) -> TimeoutError:
+    return TimeoutError(f"task {task_id} has no result after {timeout_s or 0:g} s; is a worker running on its queue?")
+
+
+class Deadline:
+    """When a waiter has to stop, and how often it failed in a row."""
+
+    def __init__(self, timeout_s: float | None) -> None:
+        self._until = None if timeout_s is None else clock.monotonic() + timeout_s
+        self._failures = 0
+
+    def left_s(self) -> float:
+        """Seconds to listen for: at most `LOOK_AGAIN_S`, not above zero when the time is over."""
+        return LOOK_AGAIN_S if self._until is None else min(LOOK_AGAIN_S, self._until - clock.monotonic())
+
+    def failed(self, error: Exception, *, where: str) -> float:
+        """Return how long to pause before the next attempt. Raises ResultsUnavailable when there were enough."""
+        self._failures += 1
+        if self._failures > RETRIES or self.left_s() <= 0:
+            unavailable(error, where=where)
+        return PAUSES_S[self._failures]
+
+    def succeeded(self) -> None:
+        """Start counting anew."""
+        self._failures = 0
+
+
+def unavailable(error: Exception, *, where: str) -> NoReturn:
+    reason = error.message if isinstance(error, BrokerError) else f"{where} closed the connection: {error}"
+    raise ResultsUnavailable(reason) from error
+
+
+def checked(reply: Any, *, where: str) -> Any:
+    if isinstance(reply, HiredisError):
+        raise ResultsUnavailable(f"{where} refuses: {reply}")
+    return reply
+
+
+class Store:
+    """The results of one server, for programs without an event loop."""
+
+    def __init__(self, lines: Lines, listeners: Lines, *, prefix: str) -> None:
+        self._lines = lines
+        self._listeners = listeners
+        self._prefix = prefix
+
+    def key(self, task_id: str) -> str:
+        """The key of a result, which is the name of the channel as well."""
+        return f"{self._prefix}{RESULT_KEY}{task_id}"
+
+    def read(self, task_id: str) -> Outcome:
+        """Look at a result. Raises ResultsUnavailable."""
+        return read_outcome(self._ask("GET", self.key(task_id)))
+
+    def forget(self, task_id: str) -> None:
+        """Delete a result. Raises ResultsUnavailable."""
+        self._ask("DEL", self.key(task_id))
+
+    def _ask(self, *command: str) -> Any:
+        try:
+            (reply,) = self._lines.ask(pack(*command))
+        except (BrokerError, Lost) as error:
+            unavailable(error, where=self._lines.where)
+        return checked(reply, where=self._lines.where)
+
+    def wait(self, task_id: str, timeout_s: float | None) -> Outcome:
+        """Wait for a final outcome. Raises TimeoutError, or ResultsUnavailable when the store stays away."""
+        deadline = Deadline(timeout_s)
+        outcome = self.read(task_id)
+        while not outcome.final:
+            try:
+                outcome = self._listen(task_id, deadline)
+            except (BrokerError, Lost) as error:
+                clock.sleep(deadline.failed(error, where=self._listeners.where))
+                continue
+            if not outcome.final and deadline.left_s() <= 0:
+                raise late(task_id, timeout_s)
+        return outcome
+
+    def _listen(self, task_id: str, deadline: Deadline) -> Outcome:
+        """Listen on a line of one's own until the result is there or the time is over."""
+        line, key = self._listeners.take(), self.key(task_id)
+        try:
+            checked(line.ask(pack("SUBSCRIBE", key), 1)[0], where=self._listeners.where)
+            outcome = self.read(task_id)
+            deadline.succeeded()
+            while not outcome.final and (left_s := deadline.left_s()) > 0:
+                line.listen(left_s)
+                outcome = self.read(task_id)
+            self._leave(line, key)
+        except BaseException:
+            line.close()
+            raise
+        self._listeners.give(line)
+        return outcome
+
+    def _leave(self, line: Line, key: str) -> None:
+        """Stop listening, and read what was still under way, so that the next user of the line finds it silent."""
+        replies = line.ask(pack("UNSUBSCRIBE", key), 1)
+        while replies[-1][0] != b"unsubscribe":
+            replies = line.ask(b"", 1)
+
+    def close(self) -> None:
+        """Let the connections go."""
+        self._lines.close()
+        self._listeners.close()
