@@ -26,6 +26,7 @@ _COMMANDS: Mapping[str, tuple[str, str]] = {
     "top": ("fastq.cli.top", "The same, again every second."),
     "stacks": ("fastq.cli.stacks", "Where each busy child is right now."),
     "metrics": ("fastq.cli.metrics", "Metrics as OpenMetrics text."),
+    "bench": ("fastq.cli.bench", "How fast a task is on your own Redis, beside Celery if you like."),
     "queues": ("fastq.cli.queues", "What waits on the broker, who consumes it, what is held."),
 }
 
