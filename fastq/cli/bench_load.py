@@ -15,10 +15,11 @@ import msgspec
 from fastq import clock
 from fastq.cli.bench_place import LEFT_S, QUEUE, client
 from fastq.errors import SurroundingsError
-from fastq.producer.handle import FINAL, RESULT_KEY
 from fastq.producer.ids import uuids
 from fastq.producer.message import Stencil
 from fastq.producer.options import Options
+from fastq.producer.outcome import FINAL
+from fastq.producer.store import RESULT_KEY
 from fastq.transport.redis.commands import pack
 
 if TYPE_CHECKING:
