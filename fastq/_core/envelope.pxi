@@ -290,4 +290,3 @@ cdef bint scan_envelope(const char* data, size_t size, Plain* out) noexcept nogi
         return False
     # A body that is no array (its first byte is not '[', W in base64) is not protocol 2's.
     return s.p == s.end and out.seen == HAS_ALL and out.body.size > 0 and out.body.at[0] == 87
-

@@ -1,6 +1,6 @@
 # A scan of messages of wire "fastq" (wire/packed.py is the specification), and what a child needs of their options.
 #
-# The law is that of the scan of envelopes: whatever is unusual is declined, and Python reads it. One walk over the whole
+# The law is that of the scan of envelopes: whatever is unusual is declined, and Python reads it. One walk over all of a
 # message: a body that is not whole must not get as far as a child.
 
 from cpython.unicode cimport PyUnicode_DecodeASCII
