@@ -54,15 +54,16 @@ def _bytes(value: bytes) -> dict[str, str]:
         return {"__type__": "base64", "__value__": b64encode(value).decode("ascii")}
 
 
-def _make_encoder() -> Callable[[Any], str]:
-    """Return the fastest encoder of this interpreter that writes exactly what `json.dumps` writes."""
+def encoder(special: Callable[[Any], Any]) -> Callable[[Any], str]:
+    """Return the fastest encoder of this interpreter that writes exactly what `json.dumps` writes; `special` returns
+    what stands for a value that JSON does not know."""
     make = getattr(json.encoder, "c_make_encoder", None)
     if make is None:
-        return json.JSONEncoder(default=_special).encode
+        return json.JSONEncoder(default=special).encode
     # json.JSONEncoder.encode makes such an object for each call: most of the time of encoding two numbers.
     # No memory of objects being written (the first argument), so a circular value ends in RecursionError.
-    write = make(None, _special, encode_basestring_ascii, None, ": ", ", ", False, False, True)
+    write = make(None, special, encode_basestring_ascii, None, ": ", ", ", False, False, True)
     return lambda value: "".join(write(value, 0))
 
 
-encode_text: Callable[[Any], str] = _make_encoder()
+encode_text: Callable[[Any], str] = encoder(_special)

@@ -145,11 +145,11 @@ def _broker(app: Any) -> dict[str, Any]:
     retry = bool(conf.broker_connection_retry)
     at_start = conf.broker_connection_retry_on_startup
     return {
-        "broker_urls": _urls(app, connection),
+        "broker_urls": broker_urls(app, connection, conf.broker_read_url),
         "broker_shown": connection.as_uri(),
         "broker_failover_strategy": _strategy(conf.broker_failover_strategy),
         "transport_options": plain(connection.transport_options or {}),
-        "broker_use_ssl": _ssl(conf.broker_use_ssl),
+        "broker_use_ssl": use_ssl(conf.broker_use_ssl),
         "broker_connection_retry": retry,
         "broker_connection_retry_on_startup": retry if at_start is None else bool(at_start),
         "broker_connection_max_retries": conf.broker_connection_max_retries or None,
@@ -176,11 +176,11 @@ def _broker_facts(app: Any) -> dict[str, Any]:
 _PARTS = ("broker_host", "broker_port", "broker_user", "broker_password", "broker_vhost", "broker_transport")
 
 
-def _urls(app: Any, connection: Any) -> list[str]:
+def broker_urls(app: Any, connection: Any, url: Any) -> list[str]:
+    """All addresses of a kombu connection that was made of the setting `url`."""
     # `alt` holds the URLs of a list (or of one with semicolons) as they were given, passwords and queries included.
     if connection.alt:
         return [str(url) for url in connection.alt]
-    url = app.conf.broker_read_url
     if isinstance(url, str) and "://" in url and not any(app.conf.get(part) for part in _PARTS):
         return [url]
     return [str(connection.as_uri(include_password=True))]
@@ -190,7 +190,8 @@ def _strategy(value: Any) -> str:
     return value if isinstance(value, str) else "round-robin"
 
 
-def _ssl(value: Any) -> dict[str, Any] | bool | None:
+def use_ssl(value: Any) -> dict[str, Any] | bool | None:
+    """`broker_use_ssl` without what is Celery's own."""
     if not value:
         return None
     return plain(dict(value)) if isinstance(value, dict) else True
