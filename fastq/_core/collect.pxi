@@ -30,9 +30,10 @@ cdef class _Collecting(_Intake):
         cdef uint64_t done = load64(&hand.slot.done_count)          # before the results: see the rings' rule 4
         cdef uint64_t started = self.gate_of(hand)
         cdef uint64_t head = load64(&hand.slot.result_head)
-        cdef uint64_t tail = hand.slot.result_tail
         cdef uint32_t index
         hand.state = load32(&hand.slot.state)
+        if hand.berths:
+            return self.collect_flights(hand)
         while hand.started < started:
             index = hand.entries[hand.started & (IN_FLIGHT - 1)]
             if index != NONE:
@@ -40,16 +41,70 @@ cdef class _Collecting(_Intake):
                 if not self.entries[index].late:
                     self.settle_entry(index)
             hand.started += 1
-        if tail != head:
-            while tail != head:
-                tail += self.collect_result(hand, tail)
-            fq_step()
-            store64(&hand.slot.result_tail, tail)
-            wake_for_room(hand.slot)
+        if hand.slot.result_tail != head:
+            self.collect_results(hand, head)
         while hand.done < done:
             self.finish(hand, hand.done)
             hand.done += 1
         return 0
+
+    cdef int collect_results(self, Hand* hand, uint64_t head) except -1:
+        cdef uint64_t tail = hand.slot.result_tail
+        while tail != head:
+            tail += self.collect_result(hand, tail)
+        fq_step()
+        store64(&hand.slot.result_tail, tail)
+        wake_for_room(hand.slot)
+        return 0
+
+    cdef int collect_flights(self, Hand* hand) except -1:
+        # The results first, then the gate: whatever has an outcome is seen to have been started.
+        cdef uint64_t head = load64(&hand.slot.result_head)
+        cdef uint64_t done = load64(&hand.slot.done_count)
+        cdef uint64_t started = self.gate_of(hand)
+        while hand.started < started:
+            self.take_off(hand, hand.started)
+            hand.started += 1
+        hand.done = done
+        if hand.slot.result_tail != head:
+            self.collect_results(hand, head)
+        return 0
+
+    cdef int take_off(self, Hand* hand, uint64_t number) except -1:
+        # A child has a frame in flight. A copy is kept for whoever has to say what it was, so that its room in the ring
+        # waits only for what a restorer reads there: the start of an early acknowledged task.
+        cdef uint32_t index = hand.entries[number & (IN_FLIGHT - 1)]
+        cdef fq_frame* frame = self.frame_at(hand, number)
+        cdef Entry* entry
+        if index == NONE:
+            return 0
+        entry = &self.entries[index]
+        entry.frame = <char*>malloc(frame.size)
+        if entry.frame == NULL:
+            raise MemoryError()
+        memcpy(entry.frame, frame, frame.size)
+        self.started += 1
+        entry.flying, entry.gone = True, False
+        hand.flying += 1
+        hand.late += entry.late
+        if entry.late:
+            self.forget_place(index)
+        else:
+            self.settle_entry(index)
+        return 0
+
+    cdef inline uint32_t answered_by(self, Hand* hand, fq_result* frame) noexcept nogil:
+        # The entry whose outcome this is; NONE: nobody's any more.
+        cdef Entry* entry
+        if not hand.berths:
+            hand.answered = frame.number + 1
+            return hand.entries[frame.number & (IN_FLIGHT - 1)]
+        if frame.entry >= self.entry_room:
+            return NONE
+        entry = &self.entries[frame.entry]
+        if not entry.flying or entry.number != frame.number or entry.child != <uint32_t>(hand - self.hands):
+            return NONE
+        return frame.entry
 
     cdef uint32_t collect_result(self, Hand* hand, uint64_t tail) except 0:
         # One frame at `tail`; returns its size.
@@ -65,6 +120,8 @@ cdef class _Collecting(_Intake):
             remove_file(data[: frame.payload_len])
         else:
             self.add_result(hand, frame, data, frame.payload_len)
+        if hand.berths and frame.kind == FQ_OUTCOME and self.answered_by(hand, frame) != NONE:
+            self.land(hand, frame.entry)
         return size
 
     cdef int add_result(self, Hand* hand, fq_result* frame, const char* data, size_t n) except -1:
@@ -74,12 +131,13 @@ cdef class _Collecting(_Intake):
             self.next_event(frame.commands)
             return put(&self.events, data, n)
         if frame.kind == FQ_OUTCOME:
-            hand.answered = frame.number + 1
-            index = hand.entries[frame.number & (IN_FLIGHT - 1)]
+            index = self.answered_by(hand, frame)
+            if index == NONE and hand.berths:
+                return 0
             if index != NONE and self.entries[index].settled:
                 index = NONE        # acknowledged early: only the result counts
             if frame.outcome == DEAD_OUTCOME:
-                return self.add_dead(hand, frame.number, index, data[:n])
+                return self.add_dead(hand, frame.number, frame.entry, index, data[:n])
             if frame.outcome == REQUEUE_OUTCOME:
                 if index != NONE and self.entries[index].batch != NONE:
                     self.rare.append((index, data[:n]))
@@ -91,12 +149,14 @@ cdef class _Collecting(_Intake):
             self.settle_late(hand, frame.number, index)
         return 0
 
-    cdef int add_dead(self, Hand* hand, uint64_t number, uint32_t index, bytes letter) except -1:
-        cdef fq_frame* frame = self.frame_at(hand, number)
+    cdef int add_dead(self, Hand* hand, uint64_t number, uint32_t which, uint32_t index, bytes letter) except -1:
+        # `which`: its entry; `index`: the same, unless that has been acknowledged.
+        cdef uint32_t claim_key = (<fq_frame*>self.entries[which].frame if hand.berths
+                                   else self.frame_at(hand, number)).claim_key
         if index != NONE and self.entries[index].batch != NONE:
-            self.dead.append((index, frame.claim_key, letter))
+            self.dead.append((index, claim_key, letter))
             return 0
-        self.dead.append((None, frame.claim_key, letter))
+        self.dead.append((None, claim_key, letter))
         if index != NONE:
             self.settle_late(hand, number, index)
         return 0
@@ -120,6 +180,11 @@ cdef class _Collecting(_Intake):
         cdef uint64_t head = load64(&hand.slot.result_head), done = load64(&hand.slot.done_count)
         if load32(&hand.slot.state) != hand.state or load32(&hand.slot.result_wait):
             return True
+        if hand.berths and only_hungry:
+            # It may have room for more, and nothing in its ring.
+            return (head - hand.slot.result_tail > self.header.result_bytes // 2
+                    or ((head != hand.slot.result_tail or self.gate_of(hand) != hand.started)
+                        and done + self.voids(hand, done) >= hand.count))
         if only_hungry:
             return (head - hand.slot.result_tail > self.header.result_bytes // 2
                     or (done != hand.done and done + self.voids(hand, done) == hand.count))

@@ -63,9 +63,12 @@ cdef class _Dealing(_Waiting):
 
     cdef inline bint may_take(self, Hand* hand, uint64_t load, uint32_t size) noexcept nogil:
         # `load`: what it has before it. Depth 0: one frame, if it has nothing. No frame may overtake the confirmed.
-        if hand.depth == 0 and load != 0:
+        if hand.berths:
+            if load >= hand.berths + hand.depth:
+                return False
+        elif hand.depth == 0 and load != 0:
             return False
-        if hand.depth != 0 and hand.count - hand.started - self.voids(hand, hand.started) >= hand.depth:
+        elif hand.depth != 0 and hand.count - hand.started - self.voids(hand, hand.started) >= hand.depth:
             return False
         return (not hand.leaving
                 and hand.count - hand.freed < IN_FLIGHT
@@ -82,7 +85,7 @@ cdef class _Dealing(_Waiting):
             hand = &self.hands[i]
             if not hand.used:
                 continue
-            load = hand.count - hand.done - self.voids(hand, hand.done)
+            load = self.burden(hand)
             if (best < 0 or load < least) and self.may_take(hand, load, size):
                 best, least = i, load
         return best
@@ -157,7 +160,9 @@ cdef class _Dealing(_Waiting):
                 fq_step()
                 store64(&hand.slot.task_head, hand.head)
                 fq_step()
-                wake_child(hand.slot)
+                if hand.berths:
+                    hand.dealt_ns = monotonic_ns()
+                wake_child(hand.slot, hand.waker)
 
     def recall(self, uint32_t child):
         """Take back what a child has not started; it is pending again, first in line. Returns how many."""

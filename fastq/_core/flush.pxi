@@ -24,7 +24,9 @@ cdef class _Flushing(_Settling):
 
     cdef int settle_late(self, Hand* hand, uint64_t number, uint32_t index) except -1:
         # A child has reported the end of a frame: settled when everything the frame has stored is really stored.
-        if not self.separate_results or hand.stored != number + 1 or hand.stored_in <= self.results_confirmed:
+        # Of tasks in flight beside each other it is not known which has stored what: all wait for all.
+        if (not self.separate_results or hand.stored_in <= self.results_confirmed
+                or (hand.stored != number + 1 and not hand.berths)):
             self.settle_entry(index)
         elif hand.stored_in > self.results_sent:
             self.deferred.append(index)
@@ -42,6 +44,8 @@ cdef class _Flushing(_Settling):
         self.entries[index].batch = NONE
         if self.entries[index].finished:
             self.part(index)
+        else:
+            self.forget_place(index)
         return 0
 
     cdef int tell_complete(self) except -1:

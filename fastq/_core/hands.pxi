@@ -39,6 +39,74 @@ cdef class _Hands(_Claims):
     cdef inline uint64_t gate_of(self, Hand* hand) noexcept nogil:
         return load64(&hand.slot.gate) & ~FQ_RECALL
 
+    cdef inline uint64_t burden(self, Hand* hand) noexcept nogil:
+        # Frames that it has before it: dealt and not finished.
+        if hand.berths:
+            return hand.count - hand.started - self.voids(hand, hand.started) + hand.flying
+        return hand.count - hand.done - self.voids(hand, hand.done)
+
+    cdef inline uint64_t busy_since(self, Hand* hand) noexcept nogil:
+        # When the current task began, 0: there is none. With an event loop no task keeps the next one waiting: there it
+        # is when something was started or dealt last, if something lies there that has not been started.
+        if not hand.berths:
+            return load64(&hand.slot.started_ns)
+        if hand.flying == 0 or self.gate_of(hand) + self.voids(hand, self.gate_of(hand)) >= hand.count:
+            return 0
+        return max(load64(&hand.slot.started_ns), hand.dealt_ns)
+
+    cdef list flights_of(self, uint32_t child):
+        # Entries that a child has in flight, in the order in which they were started.
+        cdef uint32_t index
+        cdef Entry* entry
+        cdef list found = []
+        for index in range(self.entry_room):
+            entry = &self.entries[index]
+            if entry.flying and entry.child == child:
+                found.append((entry.number, index))
+        return [index for _number, index in sorted(found)]
+
+    cdef fq_berth* berth_of(self, uint32_t child, uint64_t number) noexcept nogil:
+        # Where a child says that it has this frame in flight; NULL: it is through with it, or has not started it.
+        cdef fq_berth* berths = self.segment.berths(child)
+        cdef uint32_t i
+        for i in range(self.hands[child].berths):
+            if load64(&berths[i].frame) == number + 1:
+                return &berths[i]
+        return NULL
+
+    cdef uint64_t flying_since(self, uint32_t child, uint64_t number) noexcept nogil:
+        cdef fq_berth* berth = self.berth_of(child, number)
+        return berth.started_ns if berth != NULL else 0
+
+    def set_waker(self, uint32_t child, int waker):
+        """The eventfd by which the event loop of a child is woken. It is the caller's, and must stay open until `bury`."""
+        cdef Hand* hand = self.hand(child)
+        if hand.used:
+            hand.waker = waker
+            self.call(hand)
+
+    cdef void call(self, Hand* hand) noexcept:
+        # Wake a loop, whether it has asked for it or not.
+        if hand.waker >= 0:
+            signal_eventfd(hand.waker)
+
+    def wish(self, uint32_t child, uint64_t number, bint softly):
+        """Have a child with berths end one of its tasks: cancel it, or let its soft time limit interrupt it. False: it
+        is over, or the child runs one task at a time."""
+        cdef Hand* hand = self.hand(child)
+        cdef fq_berth* berth
+        if not hand.used or not hand.berths:
+            return False
+        berth = self.berth_of(child, number)
+        if berth == NULL:
+            return False
+        store64(&berth.wish, number + 1 | (FQ_SOFTLY if softly else 0))
+        fq_step()
+        store64(&hand.slot.wishes, hand.slot.wishes + 1)
+        fq_step()
+        self.call(hand)
+        return True
+
     def reusable(self, uint32_t child):
         """Whether nothing in a slot is needed any more."""
         cdef Hand* hand = self.hand(child)
@@ -65,16 +133,38 @@ cdef class _Hands(_Claims):
         if not hand.used:
             return 0, False, 0
         started = self.gate_of(hand)
-        began, now = load64(&hand.slot.started_ns), monotonic_ns()
+        began, now = self.busy_since(hand), monotonic_ns()
         unstarted = hand.count - started - self.voids(hand, started)
-        return unstarted, began != 0, now - began if 0 < began < now else 0
+        running = hand.flying != 0 or started != hand.started if hand.berths else began != 0
+        return unstarted, running, now - began if 0 < began < now else 0
+
+    def all_running(self, uint32_t child):
+        """As `running`, of everything that a child runs: a list."""
+        cdef Hand* hand = self.hand(child)
+        cdef fq_berth* berths
+        cdef uint64_t frame, started
+        cdef uint32_t i
+        cdef list found = []
+        if not hand.berths:
+            running = self.running(child)
+            return [] if running is None else [running]
+        berths, started = self.segment.berths(child), self.gate_of(hand)
+        for i in range(hand.berths if hand.used else 0):
+            frame = load64(&berths[i].frame)
+            if 0 < frame <= started:
+                fact = (frame - 1, berths[i].entry, berths[i].kind, berths[i].task, berths[i].soft_s, berths[i].hard_s,
+                        berths[i].started_ns)
+                if load64(&berths[i].frame) == frame:
+                    found.append(fact)
+        return sorted(found)
 
     def running(self, uint32_t child):
-        """(frame number, entry, kind, task, soft_s, hard_s, started_ns) of what a child runs, or None."""
+        """(frame number, entry, kind, task, soft_s, hard_s, started_ns) of what a child runs, or None. Of one that may
+        run several tasks at a time, see `all_running`: None."""
         cdef Hand* hand = self.hand(child)
         cdef uint64_t began, number
         cdef fq_frame* frame
-        if not hand.used:
+        if not hand.used or hand.berths:
             return None
         # In this order: the time is that of the frame that the gate speaks of, or of one that began later.
         number = load64(&hand.slot.done_count)
@@ -90,10 +180,23 @@ cdef class _Hands(_Claims):
         """(flags, payload) of a frame that `running` has named, before anything else is collected or flushed."""
         cdef Hand* hand = self.hand(child)
         cdef fq_frame* frame
-        if not hand.used or not hand.done <= number < hand.count:
-            raise ValueError(f"child {child} does not run frame {number}")
-        frame = self.frame_at(hand, number)
+        frame = self.kept_frame(hand, child, number) if hand.used and hand.berths else NULL
+        if frame == NULL:
+            if not hand.used or not (hand.started if hand.berths else hand.done) <= number < hand.count:
+                raise ValueError(f"child {child} does not run frame {number}")
+            frame = self.frame_at(hand, number)
         return frame.flags, (<char*>frame + sizeof(fq_frame))[: frame.payload_len]
+
+    cdef fq_frame* kept_frame(self, Hand* hand, uint32_t child, uint64_t number) noexcept:
+        # The copy of what is in flight, if it has been made.
+        cdef fq_berth* berth = self.berth_of(child, number)
+        cdef Entry* entry
+        if berth == NULL or berth.entry >= self.entry_room:
+            return NULL
+        entry = &self.entries[berth.entry]
+        if not entry.flying or entry.child != child or entry.number != number:
+            return NULL
+        return <fq_frame*>entry.frame
 
     def aim_soft_limit(self, uint32_t child, uint64_t number):
         """Say which frame the signal that follows is meant for."""
@@ -124,6 +227,9 @@ cdef class _Hands(_Claims):
             hand = &self.hands[i]
             if not hand.used or load64(&hand.slot.started_ns) == 0:
                 continue
+            if hand.berths:
+                self.segment.find_in_berths(i, found)
+                continue
             done = load64(&hand.slot.done_count)
             if self.gate_of(hand) > done:
                 frame = self.frame_at(hand, done)
@@ -149,7 +255,7 @@ cdef class _Hands(_Claims):
         for i in range(self.top):
             hand = &self.hands[i]
             if hand.used:
-                n += hand.count - hand.done - self.voids(hand, hand.done)
+                n += self.burden(hand)
         return n
 
     def pace(self):
@@ -159,7 +265,7 @@ cdef class _Hands(_Claims):
         cdef uint64_t executed = 0, spent = 0, longest = 0, began, now = monotonic_ns()
         for i in range(self.top):
             if self.hands[i].used:
-                began = load64(&self.hands[i].slot.started_ns)
+                began = self.busy_since(&self.hands[i])
                 executed += load64(&self.hands[i].slot.executed)
                 spent += load64(&self.hands[i].slot.busy_ns)
                 if 0 < began < now and now - began > longest:
@@ -167,13 +273,16 @@ cdef class _Hands(_Claims):
         return executed, spent, longest
 
     def running_late(self):
-        """How many children run a late acknowledged task: those messages count as held."""
+        """How many late acknowledged tasks children run: those messages count as held."""
         cdef uint32_t i, n = 0
         cdef uint64_t done
         cdef Hand* hand
         for i in range(self.top):
             hand = &self.hands[i]
             if not hand.used or load64(&hand.slot.started_ns) == 0:
+                continue
+            if hand.berths:
+                n += hand.late
                 continue
             done = load64(&hand.slot.done_count)
             if self.gate_of(hand) > done:
@@ -189,5 +298,17 @@ cdef class _Hands(_Claims):
             hand = &self.hands[i]
             if hand.used and not hand.leaving and load32(&hand.slot.state) == FQ_READY:
                 done = load64(&hand.slot.done_count)
-                n += hand.count == done + self.voids(hand, done)
+                n += hand.count == done + self.voids(hand, done) and hand.flying == 0
+        return n
+
+    def room(self):
+        """How many more tasks the children with berths may get now, what they may hold beyond those included."""
+        cdef uint32_t i
+        cdef uint64_t n = 0, burden, most
+        cdef Hand* hand
+        for i in range(self.top):
+            hand = &self.hands[i]
+            if hand.used and hand.berths and not hand.leaving and load32(&hand.slot.state) == FQ_READY:
+                burden, most = self.burden(hand), hand.berths + hand.depth
+                n += most - burden if burden < most else 0
         return n

@@ -2,9 +2,10 @@
 #
 # A segment is one file, mapped by engine, nursery and children:
 #
-#     header (one page) | slot 0 | slot 1 | ... | board | tally 0 | tally 1 | ...
+#     header (one page) | slot 0 | slot 1 | ... | board | tally 0 | tally 1 | ... | berths 0 | berths 1 | ...
 #     slot: fq_slot (one page) | task ring (engine -> child) | result ring (child -> engine)
 #     board: what the engine counts; tally: what the children of a slot, one after the other, have counted
+#     berths: what a child that runs coroutines has in flight, one cell each; of other children never touched
 #
 # Each word has one writer, `gate` excepted, and words with different writers never share a cache line.
 # Positions count bytes (or frames) ever written and never go back; position % ring size is the place.
@@ -22,7 +23,7 @@ cdef extern from *:
     """
     #include <stdint.h>
     #define FQ_MAGIC 0x31716573747361ffull
-    #define FQ_VERSION 2u
+    #define FQ_VERSION 3u
     #define FQ_PAGE 4096u
     #define FQ_LINE __attribute__((aligned(64)))
 
@@ -30,6 +31,8 @@ cdef extern from *:
     #define FQ_RECALL 0x8000000000000000ull
     /* The top bit of `soft_target`: it is the memory limit that is to interrupt the frame. */
     #define FQ_MEMORY 0x8000000000000000ull
+    /* The top bit of a berth's `wish`: the soft limit is to interrupt the task. Without it: cancel. */
+    #define FQ_SOFTLY 0x8000000000000000ull
 
     enum { FQ_TASK = 1, FQ_VERDICT = 2, FQ_VOID = 3, FQ_PAD = 4 };
     enum { FQ_LATE = 1, FQ_SIDE = 2, FQ_ODD = 4, FQ_UNTOLD = 8, FQ_PACKED = 16 };
@@ -37,6 +40,10 @@ cdef extern from *:
     enum { FQ_FREE = 0, FQ_BOOTING = 1, FQ_READY = 2, FQ_RETIRING = 3 };
     /* What an engine that sleeps wants to be woken for. */
     enum { FQ_AWAKE = 0, FQ_WAKE_ANY = 1, FQ_WAKE_HUNGRY = 2 };
+    /* How a child sleeps: not at all, in futex(2), in its event loop with an eventfd(2). */
+    enum { FQ_UP = 0, FQ_IN_FUTEX = 1, FQ_IN_LOOP = 2 };
+    /* Tasks that one child may have in flight at most; bytes of an id that a berth shows. */
+    enum { FQ_BERTHS = 1024, FQ_ID = 56 };
 
     /* Counters: how many tasks and queues have a row of their own (row 0: all others), bytes of a name, claim lists'
        keys that have a row, ways in which a task ends in a child, verdicts, steps of the histograms, figures. */
@@ -62,6 +69,8 @@ cdef extern from *:
         uint64_t soft_target;              /* 1 + number of the frame that a limit is to interrupt; FQ_MEMORY */
         uint64_t result_tail;              /* bytes read from the result ring */
         uint32_t command;                  /* 1: leave after the current task */
+        uint32_t berths;                   /* tasks that this child may have in flight; 0: one, and no berths */
+        uint64_t wishes;                   /* how often a wish has been written to one of its berths */
         /* compare-and-swap by both: frames started, and FQ_RECALL */
         uint64_t gate FQ_LINE;
         /* the child's */
@@ -72,11 +81,24 @@ cdef extern from *:
         uint32_t state, pid;
         uint64_t executed;                 /* tasks run, voids and verdicts not counted */
         uint64_t busy_ns;                  /* time spent in frames, all together */
-        uint32_t child_wait FQ_LINE;       /* both: 1 while the child sleeps on its task ring */
+        uint32_t in_flight;                /* tasks in berths */
+        uint32_t child_wait FQ_LINE;       /* both: FQ_UP, FQ_IN_FUTEX, FQ_IN_LOOP: as the child sleeps for frames */
         uint32_t result_wait FQ_LINE;      /* both: 1 while the child sleeps for room in its result ring */
         uint64_t tally_frame FQ_LINE;      /* the child's: 1 + number of the frame that is being counted, or was last */
         uint64_t tally_before;             /* ... and how many this slot's tally had counted before it */
     } fq_slot;
+
+    /* One task in flight. The child's, but for `wish`. */
+    typedef struct {
+        uint64_t frame FQ_LINE;            /* 1 + number of the task's frame; 0: free. Written first and last */
+        uint64_t started_ns, claim_n;
+        uint32_t claim_key, claim_pos, entry, task;
+        uint16_t kind, flags;
+        uint32_t id_len;
+        float soft_s, hard_s;
+        uint64_t wish FQ_LINE;             /* the engine's: 1 + number of the frame that is to end, and FQ_SOFTLY */
+        char id[FQ_ID] FQ_LINE;
+    } fq_berth;
 
     /* A tally is written by the one child that has the slot, and never cleared. */
     typedef struct {
@@ -110,6 +132,7 @@ cdef extern from *:
     #define FQ_PAGES(type) ((sizeof(type) + FQ_PAGE - 1) / FQ_PAGE * FQ_PAGE)
     #define FQ_BOARD_BYTES FQ_PAGES(fq_board)
     #define FQ_TALLY_BYTES FQ_PAGES(fq_tally)
+    #define FQ_BERTH_BYTES ((FQ_BERTHS * sizeof(fq_berth) + FQ_PAGE - 1) / FQ_PAGE * FQ_PAGE)
 
     typedef struct {
         uint32_t size;                     /* whole frame, a multiple of 8 */
@@ -138,6 +161,7 @@ cdef extern from *:
 
     _Static_assert(sizeof(fq_frame) == 88, "frame header");
     _Static_assert(sizeof(fq_result) == 32, "result header");
+    _Static_assert(sizeof(fq_berth) == 192, "a berth");
     _Static_assert(sizeof(fq_slot) <= FQ_PAGE && sizeof(fq_header) <= FQ_PAGE, "one page each");
     """
     ctypedef struct fq_header:
@@ -148,13 +172,23 @@ cdef extern from *:
         uint64_t clock
     ctypedef struct fq_slot:
         uint64_t task_head, task_count, acked_head, acked_count, soft_target, result_tail
-        uint32_t command
+        uint32_t command, berths
+        uint64_t wishes
         uint64_t gate
         uint64_t task_tail, done_count, started_ns, result_head
         uint32_t state, pid
         uint64_t executed, busy_ns
+        uint32_t in_flight
         uint32_t child_wait, result_wait
         uint64_t tally_frame, tally_before
+    ctypedef struct fq_berth:
+        uint64_t frame, started_ns, claim_n
+        uint32_t claim_key, claim_pos, entry, task
+        uint16_t kind, flags
+        uint32_t id_len
+        float soft_s, hard_s
+        uint64_t wish
+        char id[56]
     ctypedef struct fq_run_row:
         uint64_t ends[6]
         uint64_t spent_ns
@@ -190,17 +224,18 @@ cdef extern from *:
         uint32_t entry, outcome
         uint64_t number
         uint32_t commands, payload_len
-    uint64_t FQ_MAGIC, FQ_RECALL, FQ_MEMORY
+    uint64_t FQ_MAGIC, FQ_RECALL, FQ_MEMORY, FQ_SOFTLY
     uint32_t FQ_VERSION, FQ_PAGE
     int FQ_TASK, FQ_VERDICT, FQ_VOID, FQ_PAD
     int FQ_LATE, FQ_SIDE, FQ_ODD, FQ_UNTOLD, FQ_PACKED
     int FQ_OUTCOME, FQ_STORE, FQ_EVENT
     int FQ_FREE, FQ_BOOTING, FQ_READY, FQ_RETIRING
     uint32_t FQ_AWAKE, FQ_WAKE_ANY, FQ_WAKE_HUNGRY
+    uint32_t FQ_UP, FQ_IN_FUTEX, FQ_IN_LOOP, FQ_BERTHS, FQ_ID
     uint32_t FQ_TASK_ROWS, FQ_QUEUE_ROWS, FQ_NAME, FQ_KEY_ROWS
     int FQ_ENDS, FQ_VERDICTS, FQ_RUN_STEPS, FQ_WAIT_STEPS, FQ_FIGURES
     int FQ_SUCCEEDED, FQ_FAILED, FQ_RETRIED, FQ_IGNORED, FQ_REJECTED, FQ_DISCARDED
-    size_t FQ_BOARD_BYTES, FQ_TALLY_BYTES
+    size_t FQ_BOARD_BYTES, FQ_TALLY_BYTES, FQ_BERTH_BYTES
 
 #: Outcomes of a delivery, as a child reports them.
 ACK = 1
@@ -240,6 +275,9 @@ READY = FQ_READY
 RETIRING = FQ_RETIRING
 
 NO_TASK = 0xFFFFFFFF
+
+#: Tasks that a child may have in flight at most.
+MOST_IN_FLIGHT = 1024
 
 
 #: False (FASTQ_FAST=0): the scan declines everything, and plain Python reads every message.

@@ -49,9 +49,12 @@ cdef class Ledger(_Looking):
     `limits` gives each its (soft, hard) time limits in seconds, 0 for none.
     """
 
-    def open_child(self, uint32_t child):
-        """A slot is about to get a new child. Raises ValueError unless it is `reusable`."""
+    def open_child(self, uint32_t child, uint32_t berths=0):
+        """A slot is about to get a new child, one that may have `berths` tasks in flight, or (0) runs one at a time.
+        Raises ValueError unless it is `reusable`."""
         cdef Hand* hand = self.hand(child)
+        if berths > FQ_BERTHS:
+            raise ValueError(f"a child has {FQ_BERTHS} tasks in flight at most, not {berths}")
         if hand.used or hand.freed != hand.count:
             raise ValueError(f"slot {child} is still needed")
         if hand.entries == NULL:
@@ -68,8 +71,16 @@ cdef class Ledger(_Looking):
         hand.told_at = hand.told = hand.freed_at = hand.freed = hand.void_from = hand.void_to = 0
         hand.place, hand.depth = 0, 1
         hand.used, hand.leaving, hand.wake = True, False, False
+        self.open_berths(hand, child, berths)
         hand.slot.state = hand.state = FQ_BOOTING
         store64(&self.board.figures[SLOTS_USED], self.top)
+
+    cdef void open_berths(self, Hand* hand, uint32_t child, uint32_t berths) noexcept:
+        hand.berths = hand.slot.berths = berths
+        hand.flying = hand.late = 0
+        hand.waker, hand.dealt_ns = -1, 0
+        if berths:
+            memset(self.segment.berths(child), 0, berths * sizeof(fq_berth))
 
     def note_turn(self):
         """Write this ledger's figures to the board, and that the engine's loop goes on: once a turn."""
@@ -109,37 +120,70 @@ cdef class Ledger(_Looking):
         hand.leaving = True
         n = self.recall(child)
         store32(&hand.slot.command, 1)
-        swap32(&hand.slot.child_wait, 0)
-        futex_wake(&hand.slot.child_wait)
+        if hand.berths:
+            self.call(hand)
+        else:
+            swap32(&hand.slot.child_wait, FQ_UP)
+            futex_wake(&hand.slot.child_wait)
         return n
 
     def bury(self, uint32_t child):
         """A child is dead: what it has sent is collected, what it had not started is pending again.
 
-        Returns None, or what ran when it died: (entry, kind, task, flags, payload, started_ns). The entry is in the
-        caller's hands; for an early acknowledged task it is a fresh one with nothing to acknowledge.
+        Returns what ran when it died, in the order in which it was started: (entry, kind, task, flags, payload,
+        started_ns) each. The entries are in the caller's hands; for an early acknowledged task it is a fresh one with
+        nothing to acknowledge.
         """
         cdef Hand* hand = self.hand(child)
-        cdef uint64_t started, number
-        running = None
+        cdef uint64_t started
         if not hand.used:
-            return None
+            return []
         self.publish()
         self.collect_from(hand)
         started = self.gate_of(hand)
         self.take_back(hand, started)
         store64(&hand.slot.gate, started)
+        victims = self.disown_flights(hand, child) if hand.berths else self.disown_current(hand, child, started)
+        hand.done = hand.started = hand.count       # the rest is void
+        hand.used = False
+        return victims
+
+    cdef list disown_current(self, Hand* hand, uint32_t child, uint64_t started):
         # At most one frame is started and not done. If its outcome is there, or the tally has it, it only had not been
         # marked as done.
+        cdef list victims = []
+        cdef uint64_t number
         for number in range(hand.done, started):
             if (hand.answered <= number and hand.entries[number & (IN_FLIGHT - 1)] != NONE
                     and not counted(self.segment, child, number)):
-                running = self.disown(hand, number)
+                victims.append(self.disown(hand, number))
             else:
                 self.finish(hand, number)
-        hand.done = hand.started = hand.count       # the rest is void
-        hand.used = False
-        return running
+        return victims
+
+    cdef list disown_flights(self, Hand* hand, uint32_t child):
+        # Whatever it had in flight, and has not sent an outcome of.
+        cdef list victims = []
+        cdef uint32_t index
+        for index in self.flights_of(child):
+            victims.append(self.disown_flight(hand, child, index))
+        memset(self.segment.berths(child), 0, hand.berths * sizeof(fq_berth))
+        return victims
+
+    cdef tuple disown_flight(self, Hand* hand, uint32_t child, uint32_t index):
+        cdef Entry* entry = &self.entries[index]
+        cdef fq_frame* frame = <fq_frame*>entry.frame
+        cdef bint settled = entry.settled
+        payload = (<char*>frame + sizeof(fq_frame))[: frame.payload_len]
+        if frame.flags & FQ_SIDE:
+            payload = self.read_side(payload)
+        found = (frame.kind, frame.task, frame.flags, payload, self.flying_since(child, entry.number))
+        if settled:
+            self.land(hand, index)
+            return (self.new_entry(NONE, 0), *found)
+        self.put_down(hand, index)
+        entry.state, entry.child, entry.gone = HELD, NONE, False
+        return (index, *found)
 
     cdef tuple disown(self, Hand* hand, uint64_t number):
         cdef uint32_t index = hand.entries[number & (IN_FLIGHT - 1)], held = index

@@ -106,14 +106,14 @@ cdef class ChildPort:
         PyErr_CheckSignals()
         with nogil:
             fq_step()
-            announce32(&self.slot.child_wait, 1)
+            announce32(&self.slot.child_wait, FQ_IN_FUTEX)
             fq_step()
             if self.at == load64(&self.slot.task_head) and not load32(&self.slot.command):
                 wake_engine(self.segment.header, self.eventfd, True)
                 fq_step()
-                futex_wait(&self.slot.child_wait, 1, until)
+                futex_wait(&self.slot.child_wait, FQ_IN_FUTEX, until)
                 fq_step()
-            store32(&self.slot.child_wait, 0)
+            store32(&self.slot.child_wait, FQ_UP)
         return 1 if self.find() else 2 if load32(&self.slot.command) else 0
 
     cdef inline bint take(self) noexcept nogil:
@@ -218,7 +218,13 @@ cdef class ChildPort:
         fq_step()
         fq_check(self.slot.result_head - self.slot.result_tail <= self.result_bytes, b"a result ring is overrun")
 
-    cdef int send(self, int kind, uint32_t outcome, uint32_t commands, const char* data, size_t n) except -1:
+    cdef inline int send(self, int kind, uint32_t outcome, uint32_t commands, const char* data, size_t n) except -1:
+        cdef uint32_t entry = self.frame.entry if self.frame != NULL else 0xFFFFFFFF
+        return self.send_of(kind, entry, self.number, outcome, commands, data, n)
+
+    cdef int send_of(self, int kind, uint32_t entry, uint64_t number, uint32_t outcome, uint32_t commands,
+                     const char* data, size_t n) except -1:
+        # Of the task frame with this number.
         cdef fq_result* frame
         cdef bytes path
         cdef uint16_t flags = 0
@@ -233,8 +239,7 @@ cdef class ChildPort:
             memcpy(<char*>frame + sizeof(fq_result), data, n)
         fq_step()
         frame.kind, frame.flags, frame.outcome, frame.commands = kind, flags, outcome, commands
-        frame.entry = self.frame.entry if self.frame != NULL else 0xFFFFFFFF
-        frame.number = self.number
+        frame.entry, frame.number = entry, number
         self.publish(frame)
         return 0
 

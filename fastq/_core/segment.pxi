@@ -32,7 +32,7 @@ cdef class Segment:
     def size_of(uint32_t slots, uint32_t task_bytes, uint32_t result_bytes):
         """Bytes that a segment of this shape takes."""
         return (FQ_PAGE + slots * (<size_t>FQ_PAGE + task_bytes + result_bytes)
-                + FQ_BOARD_BYTES + slots * FQ_TALLY_BYTES)
+                + FQ_BOARD_BYTES + slots * (FQ_TALLY_BYTES + FQ_BERTH_BYTES))
 
     @classmethod
     def create(cls, buffer, *, uint32_t slots, uint32_t task_bytes, uint32_t result_bytes,
@@ -84,6 +84,9 @@ cdef class Segment:
     cdef inline fq_tally* tally(self, uint32_t index) noexcept nogil:
         return <fq_tally*>(<char*>self.board() + FQ_BOARD_BYTES + index * FQ_TALLY_BYTES)
 
+    cdef inline fq_berth* berths(self, uint32_t index) noexcept nogil:
+        return <fq_berth*>(<char*>self.tally(self.header.slots) + index * FQ_BERTH_BYTES)
+
     @property
     def slots(self):
         return self.header.slots
@@ -109,10 +112,13 @@ cdef class Segment:
     def engine_pid(self, uint32_t pid):
         self.header.engine_pid = pid
 
-    def slot_places(self, uint32_t index):
-        """(offset, bytes) of what a slot has in the file: itself and its tally."""
+    def slot_places(self, uint32_t index, uint32_t berths=0):
+        """(offset, bytes) of what a slot has in the file: itself, its tally, and so many berths."""
         cdef size_t tally = <char*>self.tally(index) - self.base
-        return [(FQ_PAGE + index * self.slot_bytes, self.slot_bytes), (tally, FQ_TALLY_BYTES)]
+        places = [(FQ_PAGE + index * self.slot_bytes, self.slot_bytes), (tally, FQ_TALLY_BYTES)]
+        if berths:
+            places.append((<char*>self.berths(index) - self.base, berths * sizeof(fq_berth)))
+        return places
 
     @property
     def board_place(self):
@@ -167,6 +173,7 @@ cdef class Segment:
             "started_ns": load64(&slot.started_ns),
             "executed": load64(&slot.executed),
             "busy_ns": load64(&slot.busy_ns),
+            "in_flight": load32(&slot.in_flight),
         }
 
     def suspects(self):
@@ -186,6 +193,8 @@ cdef class Segment:
         cdef uint64_t started = slot.gate & ~FQ_RECALL
         cdef uint64_t at = slot.task_tail, head = slot.task_head
         cdef fq_frame* frame
+        if slot.berths:
+            return self.find_in_berths(index, found)
         if started != slot.done_count + 1:
             return 0
         while at < head and head - at <= self.header.task_bytes:
@@ -197,6 +206,17 @@ cdef class Segment:
                     found.append((frame.claim_key, frame.claim_n, frame.claim_pos))
                 return 0
             at += frame.size
+        return 0
+
+    cdef int find_in_berths(self, uint32_t index, list found) except -1:
+        # A berth is written before its frame is started: what the gate has not passed was not.
+        cdef fq_slot* slot = self.slot(index)
+        cdef fq_berth* berths = self.berths(index)
+        cdef uint64_t started = slot.gate & ~FQ_RECALL
+        cdef uint32_t i
+        for i in range(min(slot.berths, FQ_BERTHS)):
+            if 0 < berths[i].frame <= started and berths[i].kind == FQ_TASK and berths[i].flags & FQ_LATE:
+                found.append((berths[i].claim_key, berths[i].claim_n, berths[i].claim_pos))
         return 0
 
     def started_unconfirmed(self):

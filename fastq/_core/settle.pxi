@@ -22,6 +22,8 @@ cdef class _Settling(_Hands):
             entry.told = True
             if entry.finished:
                 self.part(index)
+            else:
+                self.forget_place(index)
             return 0
         batch = &self.batches[entry.batch]
         self.queue_row(batch.key).settled += 1
@@ -119,11 +121,35 @@ cdef class _Settling(_Hands):
             self.part(index)
         return 0
 
+    cdef int land(self, Hand* hand, uint32_t index) except -1:
+        # A child is through with a task that it had in flight.
+        self.put_down(hand, index)
+        self.finished += 1
+        self.entries[index].finished = True
+        if self.entries[index].told:
+            self.part(index)
+        return 0
+
+    cdef void put_down(self, Hand* hand, uint32_t index) noexcept:
+        cdef Entry* entry = &self.entries[index]
+        hand.flying -= 1
+        hand.late -= entry.late
+        entry.flying = False
+        free(entry.frame)
+        entry.frame = NULL
+
+    cdef inline void forget_place(self, uint32_t index) noexcept:
+        # What flies needs no room in its ring once its start cannot be read there by a restorer any more, or need not.
+        cdef Entry* entry = &self.entries[index]
+        if entry.flying and not entry.gone:
+            entry.gone = True
+            self.hands[entry.child].entries[entry.number & (IN_FLIGHT - 1)] = NONE
+
     cdef void part(self, uint32_t index) noexcept:
         # Finished and told: nobody needs the entry any more, nor its place in the ring.
         cdef Entry* entry = &self.entries[index]
         cdef Hand* hand
-        if entry.child != NONE:
+        if entry.child != NONE and not entry.gone:
             hand = &self.hands[entry.child]
             hand.entries[entry.number & (IN_FLIGHT - 1)] = NONE
         self.free_entry_at(index)

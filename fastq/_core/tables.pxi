@@ -19,6 +19,8 @@ cdef struct Entry:
     uint64_t number             # frame number while dealt
     char* frame                 # the frame, ready to be written, while pending
     uint8_t state, late, settled, finished, told, side
+    uint8_t flying              # in flight beside others: `frame` is a copy, the frame's room may be written again
+    uint8_t gone                # ... and its ring does not remember it any more
 
 cdef struct Batch:
     uint64_t n                  # the claim list's number
@@ -45,8 +47,12 @@ cdef struct Hand:               # what the engine knows of a child
     uint64_t stored_in          # ... which goes there with this flush of results
     uint32_t* entries           # by frame number, NONE: told or taken back
     uint64_t* places            # by frame number: position in the ring
-    uint32_t depth              # frames it may hold unstarted; 0: one, and only while it is idle
+    uint32_t depth              # frames it may hold unstarted; 0: one, and only while it is idle; with berths: none
     bint used, leaving, wake
+    uint32_t berths             # tasks that it may have in flight; 0: one, as children without an event loop
+    uint32_t flying, late       # that it has in flight, and those of them that are acknowledged late
+    int waker                   # eventfd of its loop; -1: not known yet
+    uint64_t dealt_ns           # when frames were dealt to its loop last
 
 cdef struct Due:
     double at

@@ -3,7 +3,8 @@
 # A sleeper announces itself in a word (sequentially consistent), looks once more, and only then sleeps. A waker
 # publishes its work first and reads the word afterwards (also sequentially consistent). So either the sleeper's
 # second look sees the work, or the waker sees the sleeper: never neither. Children sleep in futex(2) on their own
-# word; the engine, which also waits for sockets, sleeps in epoll with an eventfd(2).
+# word; the engine, which also waits for sockets, sleeps in epoll with an eventfd(2), and so do children that run an
+# event loop.
 
 from libc.errno cimport EAGAIN, EINTR, errno
 from posix.time cimport timespec
@@ -67,12 +68,19 @@ cdef extern from *:
     int sched_yield() noexcept nogil
 
 
-cdef inline void wake_child(fq_slot* slot) noexcept nogil:
-    # Called after the frame's head has been published.
+cdef inline void wake_child(fq_slot* slot, int waker) noexcept nogil:
+    # Called after the frame's head has been published. `waker`: the eventfd of a child that runs an event loop; while
+    # it is not known yet (-1), whoever makes it known wakes.
+    cdef uint32_t how
     fq_step()
-    if look32(&slot.child_wait) and swap32(&slot.child_wait, 0):
-        fq_step()
+    if look32(&slot.child_wait) == FQ_UP:
+        return
+    how = swap32(&slot.child_wait, FQ_UP)
+    fq_step()
+    if how == FQ_IN_FUTEX:
         futex_wake(&slot.child_wait)
+    elif how == FQ_IN_LOOP and waker >= 0:
+        signal_eventfd(waker)
 
 
 cdef inline void wake_for_room(fq_slot* slot) noexcept nogil:

@@ -202,8 +202,7 @@ class Traffic:
     def _bury(self, slot: int, *, expected: int) -> None:
         _pid, status = os.waitpid(self.pids.pop(slot), 0)
         assert os.waitstatus_to_exitcode(status) == expected
-        victim = self.ledger.bury(slot)
-        if victim is not None:
+        for victim in self.ledger.bury(slot):
             number, checksum = HEAD.unpack_from(victim[4])
             assert zlib.crc32(victim[4][HEAD.size :]) == checksum
             self.victims[number] = self.victims.get(number, 0) + 1

@@ -127,9 +127,9 @@ class Lab:
     def close(self) -> None:
         os.close(self.eventfd)
 
-    def open_child(self, slot: int) -> _core.ChildPort:
+    def open_child(self, slot: int, *, berths: int = 0) -> _core.ChildPort:
         """A fresh child in a free slot, ready."""
-        self.ledger.open_child(slot)
+        self.ledger.open_child(slot, berths)
         self.views[slot] = RingView(self.memory, slot=slot, task_bytes=self.task_bytes, result_bytes=self.result_bytes)
         port = _core.ChildPort(self.segment, slot, self.eventfd, str(self.folder / "side"))
         port.ready(1000 + slot)

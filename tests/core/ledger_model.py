@@ -64,15 +64,24 @@ class Child(msgspec.Struct, eq=False):
     """What was dealt to a child and not started, in order; what it runs; what it has done."""
 
     port: _core.ChildPort
+    #: With an event loop: what it has in flight.
+    flights: _core.Flights | None = None
     dealt: list[Message] = []
-    running: Message | None = None
+    running: list[Message] = []
+    doors: list[_core.ChildPort | _core.Flight] = []
     events: list[Event] = []
+    #: Which flush of results has what it stored last.
+    stored_in: int = 0
 
 
 class World:
     """A ledger and its model."""
 
-    def __init__(self, folder: Path, *, separate: bool = False, task_bytes: int = 8192, slots: int = 2) -> None:
+    def __init__(
+        self, folder: Path, *, separate: bool = False, task_bytes: int = 8192, slots: int = 2, berths: int = 0
+    ) -> None:
+        #: Tasks that a child may have in flight; 0: one at a time.
+        self.berths = berths
         self.lab = Lab(folder, slots=slots, separate=separate, task_bytes=task_bytes)
         self.ledger, self.broker, self.separate = self.lab.ledger, self.lab.broker, separate
         self.messages: list[Message] = []
@@ -137,6 +146,18 @@ class World:
         for view in self.lab.views.values():
             view.check_unconfirmed()
         self._check_restorable()
+        self._check_running()
+
+    def _check_running(self) -> None:
+        """What runs is known to the engine, and what may have killed a worker to whoever restores."""
+        running = [(m.entry, m.kind, m.task) for child in self.children.values() for m in child.running]
+        found = [tuple(fact[1:4]) for slot in self.children for fact in self.ledger.all_running(slot)]
+        assert sorted(found) == sorted(running)  # type: ignore[type-var]
+        suspects = [m for child in self.children.values() for m in child.running if m.late and m.kind == _core.TASK]
+        if self.berths:
+            assert sorted((n, place) for _key, n, place in self.lab.segment.suspects()) == sorted(
+                m.position or (0, 0) for m in suspects
+            )
 
     def _check_restorable(self) -> None:
         """Whoever restores after a crash now learns which early tasks have been started, of those still claimed."""
@@ -301,52 +322,62 @@ class World:
     def reopen(self, slot: int) -> None:
         """A new child, if nothing of the last one is needed any more."""
         if slot not in self.children and self.ledger.reusable(slot):
-            self.children[slot] = Child(self.lab.open_child(slot))
+            port = self.lab.open_child(slot, berths=self.berths)
+            self.children[slot] = Child(port, _core.Flights(port, self.berths) if self.berths else None)
 
     def start(self, slot: int) -> None:
-        """The child takes its next frame, passing over what was taken back."""
+        """The child takes its next frame, passing over what was taken back; with an event loop, all that it may."""
         child = self.children[slot]
-        if child.running is not None:
+        if child.flights is not None:
+            for flight in child.flights.take():
+                self._started(child, flight)
+            return
+        if child.running:
             return
         while child.port.wait(0.0) == 1:
             if child.port.start():
-                self._started(child)
+                self._started(child, child.port)
                 return
         assert not child.dealt
 
-    def _started(self, child: Child) -> None:
-        message, port = child.dealt.pop(0), child.port
+    def _started(self, child: Child, door: _core.ChildPort | _core.Flight) -> None:
+        message = child.dealt.pop(0)
         assert message.state == "dealt"
-        assert (port.kind, port.task, port.flags) == (message.kind, message.task, message.flags)
-        assert port.payload() == message.shown
-        message.state, message.started, child.running = "running", True, message
+        assert (door.kind, door.task, door.flags) == (message.kind, message.task, message.flags)
+        assert door.payload() == message.shown
+        message.state, message.started = "running", True
+        child.running.append(message)
+        child.doors.append(door)
         child.events.append(Event(message, "start"))
 
-    def store(self, slot: int) -> None:
+    def store(self, slot: int, which: int = 0) -> None:
         """A result in the middle of a task."""
         child = self.children[slot]
-        if child.running is not None:
+        if child.running:
+            which %= len(child.running)
             self._make_room(slot, 100)
-            child.port.store(1, data := self._result())
-            child.events.append(Event(child.running, "store", data=data))
+            child.doors[which].store(1, data := self._result())
+            child.events.append(Event(child.running[which], "store", data=data))
 
-    def end(self, slot: int, how: End) -> None:
-        """The child ends its task. An early acknowledged one cannot change what becomes of its message."""
+    def end(self, slot: int, how: End, which: int = 0) -> None:
+        """The child ends a task. An early acknowledged one cannot change what becomes of its message."""
         child = self.children[slot]
-        message = child.running
-        if message is None:
+        if not child.running:
             return
+        which %= len(child.running)
+        message, door = child.running[which], child.doors[which]
         data = {"result": self._result, "large": lambda: self._result(3000)}.get(how, lambda: b"")()
         self._make_room(slot, 1200 if how == "requeue" else 200)
         if how == "finish" and not message.late:
-            child.port.finish()
+            door.finish()
             child.events.append(Event(message, "end"))
         else:
             outcome = {"reject": _core.REJECT, "requeue": _core.REQUEUE}.get(how, _core.ACK)
             data = b"again %d " % self.messages.index(message) + message.raw[:1000] if how == "requeue" else data
-            child.port.outcome(outcome, 1 if data else 0, data)
+            door.outcome(outcome, 1 if data else 0, data)
             child.events.append(Event(message, "end", outcome, data))
-        child.running, message.state = None, "ended"
+        del child.running[which], child.doors[which]
+        message.state = "ended"
 
     def _result(self, size: int = 20) -> bytes:
         value = b"result %d " % len(self.expected_results) + b"r" * size
@@ -395,7 +426,7 @@ class World:
     def bury(self, slot: int) -> None:
         """The child is dead: what it wrote counts, what it ran is returned once, the rest goes to others."""
         child = self.children[slot]
-        victim, before = child.running, self.ledger.pending
+        before = self.ledger.pending
         found = self.ledger.bury(slot)
         self._see_before(self.ledger.pending - before)
         del self.children[slot]
@@ -403,20 +434,21 @@ class World:
             message.state = "line"
         self.line[:0] = child.dealt
         self._collected(child)
-        if victim is None:
-            assert found is None
-            return
-        assert found is not None
-        entry, kind, task, flags, payload, _began = found
+        for fact, victim in zip(found, child.running, strict=True):
+            self._lost(fact, victim)
+
+    def _lost(self, found: tuple[int, int, int, int, bytes, int], victim: Message) -> None:
+        entry, kind, task, flags, payload, began_ns = found
         assert (kind, task, flags & ~_core.ODD, payload) == (
             victim.kind,
             victim.task,
             victim.flags & ~_core.ODD,
             victim.shown,
         )
+        assert began_ns > 0
         if victim.settled:
             victim.finished, victim.state = True, "over"
-            orphan = Message(raw=b"orphan of " + victim.raw, position=None, shown=victim.raw)
+            orphan = Message(raw=b"orphan %d of " % len(self.messages) + victim.raw, position=None, shown=victim.raw)
             self.messages.append(orphan)
             assert self.ledger.where(entry) is None
             self._hold(orphan, entry)
@@ -449,10 +481,13 @@ class World:
                 if not message.settled and message.position:
                     self.rare.append((message, event.data))
             elif event.data:
-                message.results_in = self.result_flush
+                message.results_in = child.stored_in = self.result_flush
             if event.what == "end":
                 message.finished, message.state = True, "over"
             over = event.outcome in (_core.ACK, _core.REJECT) or (event.outcome and message.position is None)
+            if self.berths:
+                # Of those in flight beside each other, each waits for what any of them has stored.
+                message.results_in = child.stored_in
             if over and not message.settled:
                 message.deferred = self.separate and message.results_in > self.results_confirmed
                 if not message.deferred:

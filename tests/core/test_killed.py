@@ -130,7 +130,7 @@ class Scene:
         requeued = self.ledger.collect() if collect_first else []
         began, ended = self.log.noted(1), self.log.noted(2)
         dealt = len(self.messages) - self.ledger.pending
-        victim = self.ledger.bury(0)
+        victim = next(iter(self.ledger.bury(0)), None)
         requeued += self.ledger.collect()
         for entry, data in requeued:
             assert data == b"again " + data[-3:]

@@ -24,10 +24,12 @@ class LedgerMachine(RuleBasedStateMachine):
 
     world: World
 
-    @initialize(separate=st.booleans(), task_bytes=st.sampled_from([4096, 8192]))
-    def begin(self, separate: bool, task_bytes: int) -> None:
+    @initialize(
+        separate=st.booleans(), task_bytes=st.sampled_from([4096, 8192]), berths=st.sampled_from([0, 0, 1, 3, 9])
+    )
+    def begin(self, separate: bool, task_bytes: int, berths: int) -> None:
         self.folder = tempfile.TemporaryDirectory(dir="/dev/shm")
-        self.world = World(Path(self.folder.name), separate=separate, task_bytes=task_bytes)
+        self.world = World(Path(self.folder.name), separate=separate, task_bytes=task_bytes, berths=berths)
 
     @rule(kinds=st.lists(st.sampled_from(KINDS), min_size=1, max_size=6))
     def claim(self, kinds: list[Kind]) -> None:
@@ -97,15 +99,15 @@ class LedgerMachine(RuleBasedStateMachine):
         if slot in self.world.children:
             self.world.start(slot)
 
-    @rule(slot=SLOT)
-    def store(self, slot: int) -> None:
+    @rule(slot=SLOT, which=WHICH)
+    def store(self, slot: int, which: int) -> None:
         if slot in self.world.children:
-            self.world.store(slot)
+            self.world.store(slot, which)
 
-    @rule(slot=SLOT, how=st.sampled_from(ENDS))
-    def end(self, slot: int, how: End) -> None:
+    @rule(slot=SLOT, how=st.sampled_from(ENDS), which=WHICH)
+    def end(self, slot: int, how: End, which: int) -> None:
         if slot in self.world.children:
-            self.world.end(slot, how)
+            self.world.end(slot, how, which)
 
     @rule(slot=SLOT)
     def recall(self, slot: int) -> None:
@@ -195,8 +197,8 @@ def step(world: World, chance: random.Random) -> None:
             lambda: world.park(held, chance.randrange(30)),
         ]
     if slot in world.children:
-        steps += [lambda: world.start(slot), lambda: world.end(slot, chance.choice(ENDS))] * 4
-        steps += [lambda: world.store(slot), lambda: world.ledger.set_depth(slot, chance.randrange(9))]
+        steps += [lambda: world.start(slot), lambda: world.end(slot, chance.choice(ENDS), which)] * 4
+        steps += [lambda: world.store(slot, which), lambda: world.ledger.set_depth(slot, chance.randrange(9))]
         if chance.random() < 0.2:
             steps += [lambda: world.recall(slot), lambda: world.dismiss(slot), lambda: world.bury(slot)]
     else:
@@ -208,7 +210,8 @@ def step(world: World, chance: random.Random) -> None:
 def test_long_walks(seed: int, tmp_path: Path) -> None:
     """The same operations by chance, far longer."""
     chance = random.Random(seed)
-    world = World(tmp_path, separate=bool(seed % 2), task_bytes=[4096, 8192, 16384][seed % 3])
+    berths = [0, 2, 0, 7][seed // 2 % 4]
+    world = World(tmp_path, separate=bool(seed % 2), task_bytes=[4096, 8192, 16384][seed % 3], berths=berths)
     for number in range(1500):
         step(world, chance)
         world.check() if number % 5 == 0 else None
