@@ -25,6 +25,7 @@ from fastq._core import Segment
 from fastq.child import aside
 from fastq.child import main as child_main
 from fastq.child.goodbye import EXIT_BUG, forget_inherited_hooks
+from fastq.child.main import LoopOptions
 from fastq.compat.celery.program import CeleryProgram
 from fastq.errors import FastqError, ProcessLost
 from fastq.ipc.link import Link
@@ -63,6 +64,8 @@ class Nursery:
         self.asides: dict[int, int] = {}  # pid -> number
         self.segment: Segment | None = None
         self.start: Start | None = None
+        #: Tasks that a child may have in flight; 0: it has no event loop.
+        self.coroutines = 0
 
     # ------------------------------------------------------------------------ beginning
 
@@ -86,6 +89,7 @@ class Nursery:
         die_with_parent(os.getppid())
         self.program.before_fork()
         self._keep_memory_shared()
+        self.coroutines = info.coroutines
         self.link.send(Ready(program=info))
         return True
 
@@ -163,18 +167,25 @@ class Nursery:
         me, slot = os.getpid(), wish.slot
         self.program.notify("worker_before_create_process", {})
         flush_streams()
+        waker = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC) if self.coroutines else None
         try:
             pid = os.fork()
         except OSError as error:
             logger.error("cannot fork a child for slot %d: %s", slot, error)
             self.link.send(Exited(slot=slot, pid=0, status=NOT_FORKED, maxrss_kib=0))
+            if waker is not None:
+                os.close(waker)
             return
         if pid == 0:
-            self._be_child(wish, parent=me)
+            self._be_child(wish, parent=me, waker=waker)
         self.children[pid] = slot
-        self.link.send(Forked(slot=slot, pid=pid))
+        if waker is None:
+            self.link.send(Forked(slot=slot, pid=pid))
+            return
+        self.link.send_with(Forked(slot=slot, pid=pid, waker=True), fd=waker)
+        os.close(waker)
 
-    def _be_child(self, wish: Fork, *, parent: int) -> NoReturn:
+    def _be_child(self, wish: Fork, *, parent: int, waker: int | None) -> NoReturn:
         try:
             die_with_parent(parent)
             self._let_go()
@@ -189,6 +200,7 @@ class Nursery:
                 eventfd=self.start.eventfd,
                 side_prefix=self.start.segment,
                 max_tasks=wish.max_tasks,
+                loop=None if waker is None else LoopOptions(limit=self.coroutines, waker=waker),
             )
         finally:
             os._exit(EXIT_BUG)

@@ -154,6 +154,8 @@ class ProgramInfo(msgspec.Struct, frozen=True, kw_only=True):
     revoked: list[str] = []
     eta_task_limit: int | None = None
     max_tasks_per_child: int | None = None
+    #: Tasks that one child may have in flight, in an event loop; 0: it runs one at a time, without one.
+    coroutines: int = 0
     max_memory_per_child_kib: int | None = None
     soft_time_limit: float | None = None
     time_limit: float | None = None
@@ -277,6 +279,21 @@ class Door(Protocol):
     def event(self, data: bytes, *, now: bool = False) -> None: ...
 
 
+class FlightDoor(Door, Protocol):
+    """The door of one task among others: `fastq._core.Flight`."""
+
+    @property
+    def number(self) -> int: ...
+    @property
+    def task(self) -> int: ...
+    @property
+    def expires(self) -> float: ...
+    @property
+    def limits(self) -> tuple[float, float]: ...
+    @property
+    def over(self) -> bool: ...
+
+
 class Worker(Protocol):
     """Runs one batch of frames without Python in between: `fastq._core.Runner`."""
 
@@ -289,6 +306,20 @@ class Worker(Protocol):
 
     def count(self) -> None:
         """One more task has been executed by somebody else."""
+
+
+class Passenger(Protocol):
+    """A task in an event loop, as its child sees it. Whatever ends it ends its frame, once."""
+
+    async def run(self) -> None:
+        """Carry it out and end its frame. Raises nothing but CancelledError, which ends no frame."""
+
+    def soften(self) -> bool:
+        """Its soft time limit is over, or somebody sent the signal of it: True if the CancelledError that follows will
+        be SoftTimeLimitExceeded in the task; False if it ignores that."""
+
+    def condemn(self, verdict: Verdict) -> None:
+        """The end of its frame, by its hard limit or because it was revoked. It may still run on for a moment."""
 
 
 class Program(Protocol):
@@ -335,3 +366,10 @@ class Program(Protocol):
 
     def answer(self, question: Question) -> Reply:
         """Answer one of them. Raises nothing: what goes wrong is in the reply."""
+
+
+class LoopProgram(Program, Protocol):
+    """An application whose children have an event loop: `ProgramInfo.coroutines` is not 0."""
+
+    def fly(self, door: FlightDoor) -> Passenger | None:
+        """Begin a frame, instead of `run`; None if it has been carried out and ended at once."""

@@ -6,12 +6,14 @@ import faulthandler
 import logging
 import os
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, cast
+
+import msgspec
 
 from fastq._core import TASK, ChildPort, Segment
 from fastq.child.goodbye import EXIT_BUG, EXIT_RECYCLE, say_goodbye
 from fastq.ipc.segment import stack_path
-from fastq.program import Program, Worker
+from fastq.program import LoopProgram, Program, Worker
 
 logger = logging.getLogger(__name__)
 
@@ -19,18 +21,37 @@ logger = logging.getLogger(__name__)
 NOTHING, FRAME, LEAVE = 0, 1, 2
 
 
+class LoopOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """Of a child with an event loop: tasks in flight at most, and the eventfd by which the engine wakes it."""
+
+    limit: int
+    waker: int
+
+
 def main(
-    program: Program, *, segment: Segment, slot: int, eventfd: int, side_prefix: str, max_tasks: int | None
+    program: Program,
+    *,
+    segment: Segment,
+    slot: int,
+    eventfd: int,
+    side_prefix: str,
+    max_tasks: int | None,
+    loop: LoopOptions | None = None,
 ) -> NoReturn:
-    """Run as the child of `slot`; never returns."""
+    """Run as the child of `slot`, with `loop` as one that has an event loop; never returns."""
     code = EXIT_BUG
     try:
         port = ChildPort(segment, slot, eventfd, side_prefix)
         program.child_init(port, number=slot + 1)
         keep_last_words(stack_path(side_prefix, slot))
-        worker = program.runner(max_tasks=max_tasks) or PlainRunner(port)
-        port.ready(os.getpid())
-        code = run(program, port, worker, max_tasks=max_tasks)
+        if loop is not None:
+            from fastq.child.loop import run_loop
+
+            code = run_loop(cast(LoopProgram, program), port, loop, max_tasks=max_tasks)
+        else:
+            worker = program.runner(max_tasks=max_tasks) or PlainRunner(port)
+            port.ready(os.getpid())
+            code = run(program, port, worker, max_tasks=max_tasks)
     except SystemExit as leaving:
         code = exit_code(leaving)
     except BaseException:

@@ -6,7 +6,8 @@ from typing import Any
 
 import click
 
-from fastq.config.settings import SETTINGS, Setting, is_global, is_switch, variables
+from fastq.config.declare import Setting
+from fastq.config.settings import SETTINGS, is_global, is_switch, variables
 
 
 def global_options() -> list[click.Parameter]:

@@ -7,48 +7,13 @@ application's own settings are made from `SETTINGS`; nothing about an option is 
 from __future__ import annotations
 
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import msgspec
 
 from fastq.config import nodename, values
-
-GLOBAL = "Global Options"
-WORKER = "Worker Options"
-POOL = "Pool Options"
-QUEUES = "Queue Options"
-FEATURES = "Features"
-BEAT = "Embedded Beat Options"
-DAEMON = "Daemonization Options"
-
-
-class Setting(msgspec.Struct, frozen=True, kw_only=True):
-    """One setting. Its name and type are those of the field of `WorkerOptions` that carries it."""
-
-    flags: tuple[str, ...]
-    group: str
-    #: One sentence, for --help and the reference.
-    doc: str
-    #: Turns the text of the command line or of a variable into the value; None for a switch.
-    read: Callable[[str], Any] | None = None
-    unit: str = ""
-    #: The application's setting that decides when the option is not given.
-    celery: str = ""
-    #: The variable, after FASTQ_WORKER_ and CELERY_WORKER_ (or FASTQ_ and CELERY_); empty: the name in capitals.
-    variable: str = ""
-    #: Celery's older names of the variable, without prefix. They win over CELERY_…, as in Celery.
-    bare_variables: tuple[str, ...] = ()
-    #: Why it is accepted and has no effect yet. Empty for what works.
-    not_yet: str = ""
-    #: Only fastq has it: no variable of Celery's is looked at, which might mean something else.
-    own: bool = False
-    #: Values that ask for what happens anyway, and so need no remark.
-    harmless: tuple[Any, ...] = ()
-
-
-def declare(*flags: str, group: str, doc: str, **facts: Any) -> Setting:
-    return Setting(flags=flags, group=group, doc=doc, **facts)
+from fastq.config.declare import BEAT, DAEMON, FEATURES, GLOBAL, POOL, QUEUES, WORKER, Setting, declare
 
 
 class WorkerOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -319,6 +284,18 @@ class WorkerOptions(msgspec.Struct, frozen=True, kw_only=True):
             unit="tasks",
             celery="worker_max_tasks_per_child",
             doc="Replace a child after it ran so many tasks.",
+        ),
+    ] = None
+    coroutines: Annotated[
+        int | None,
+        declare(
+            "--coroutines",
+            group=POOL,
+            read=values.whole,
+            unit="tasks",
+            own=True,
+            doc="How many tasks a child of an application with coroutines has in flight at most. Default: what the "
+            "application says.",
         ),
     ] = None
     max_memory_per_child: Annotated[

@@ -85,10 +85,11 @@ class Failed(_Message, frozen=True, kw_only=True):
 
 
 class Forked(_Message, frozen=True, kw_only=True):
-    """The child of this slot lives."""
+    """The child of this slot lives. `waker`: with this message comes the eventfd by which its event loop is woken."""
 
     slot: int
     pid: int
+    waker: bool = False
 
 
 class Exited(_Message, frozen=True, kw_only=True):

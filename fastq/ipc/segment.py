@@ -86,10 +86,11 @@ class SharedSegment:
         core.engine_pid = os.getpid()
         return cls(path, mapping=mapping, core=core, fd=fd)
 
-    def reserve(self, slot: int) -> None:
-        """Have memory for a slot, now: a full disk would be a SIGBUS later. Raises SurroundingsError."""
+    def reserve(self, slot: int, *, berths: int = 0) -> None:
+        """Have memory for a slot, and for so many tasks in flight, now: a full disk would be a SIGBUS later. Raises
+        SurroundingsError."""
         assert self._fd is not None
-        places = self.core.slot_places(slot)
+        places = self.core.slot_places(slot, berths)
         need = sum(size for _, size in places)
         try:
             for place in places:

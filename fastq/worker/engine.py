@@ -21,7 +21,7 @@ from fastq.worker.pipeline.settle import log_refusals
 from fastq.worker.poll import Errands, Poller, Timers
 from fastq.worker.processes import beat
 from fastq.worker.processes.beat import BeatProcess
-from fastq.worker.processes.children import Child
+from fastq.worker.processes.children import Child, Victim
 from fastq.worker.processes.desk import Desk
 from fastq.worker.processes.nursery import NurseryProcess
 from fastq.worker.processes.recycle import ChildLimits
@@ -339,7 +339,7 @@ class Engine:
     def said(self, nursery: NurseryProcess, message: ToEngine) -> None:
         """A message of the nursery."""
         if isinstance(message, Forked):
-            self.children.forked(message)
+            self.children.forked(message, waker=nursery.take_fd() if message.waker else None)
         elif isinstance(message, Exited):
             self.children.exited(message)
         elif isinstance(message, AsideForked):
@@ -357,18 +357,20 @@ class Engine:
             self.ledger.requeue(entry, message)
         self.quarantine.collect()
 
-    def _lost_child(self, child: Child, verdict: Verdict) -> None:
+    def _lost_child(self, child: Child, victim: Victim, verdict: Verdict) -> None:
         """A child died in a task."""
-        assert child.victim is not None
-        entry, kind, _task, flags, payload, _began = child.victim
+        entry, kind, _task, flags, payload, began_ns = victim
+        late = bool(flags & _core.LATE)
         if kind != _core.TASK:
             logger.error("A child died while it carried out a verdict; its message is dropped.")
             self.ledger.settle(entry)
-        elif self.state is State.COLD and flags & _core.LATE and self.ledger.where(entry) is not None:
+        elif self.state is State.COLD and late and self.ledger.where(entry) is not None:
             self.admission.count_verdict(verdict)
             self._returning.append((entry, *_place_of(self.ledger, entry)))
+        elif child.guilty and began_ns not in child.guilty and late and self.ledger.where(entry) is not None:
+            self.ledger.requeue(entry, payload)  # it was killed because of another
         else:
-            self.quarantine.lost(entry, payload, verdict, late=bool(flags & _core.LATE), death=child.death)
+            self.quarantine.lost(entry, payload, verdict, late=late, death=child.death)
 
     def nursery_ended(self, nursery: NurseryProcess) -> None:
         """A nursery is gone."""
@@ -420,7 +422,7 @@ class Engine:
         self.control.change(program)
         self.beat.relieve(wanted=program.beat)
         self.notes.program(program.tasks, nursery=nursery.pid)
-        self.dealer.multiplier = program.prefetch_multiplier
+        self.dealer.change(program)
         if self._announced:
             nursery.notify("worker_ready", {})
         self.recycler.change(ChildLimits.of(program, self.options))
@@ -487,11 +489,11 @@ class Engine:
 
     def _kill_running(self) -> None:
         for slot in self.children.slots:
-            running = self.ledger.running(slot)
-            if running is not None:
-                self.abandoned += 1
+            running = self.ledger.all_running(slot)
+            if running:
+                self.abandoned += len(running)
                 pid = self.children.pid(slot)
-                self.children.kill(slot, Verdict(kind="cancelled", started=True, pid=pid, task=running[3]))
+                self.children.kill(slot, Verdict(kind="cancelled", started=True, pid=pid, task=running[0][3]))
         self.timers.set("cold", COLD_S, lambda: self._enter(Event.DRAINED))
 
     def _withdraw(self) -> None:

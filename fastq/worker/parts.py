@@ -44,7 +44,7 @@ from fastq.worker.pipeline.settle import ResultStore, Settler, log_refusals
 from fastq.worker.pipeline.waiting import Waiting
 from fastq.worker.poll import Errands, Poller, Timers
 from fastq.worker.processes.beat import BeatProcess
-from fastq.worker.processes.children import Child, Children
+from fastq.worker.processes.children import Child, Children, Victim
 from fastq.worker.processes.desk import Desk
 from fastq.worker.processes.gauges import Gauges
 from fastq.worker.processes.recycle import ChildLimits, Recycler
@@ -86,7 +86,7 @@ class Hooks(msgspec.Struct, frozen=True, kw_only=True):
     #: Has the process forked that runs the schedule.
     beat: Callable[[], None]
     collect: Callable[[], None]
-    lost_child: Callable[[Child, Verdict], None]
+    lost_child: Callable[[Child, Victim, Verdict], None]
     broker_came: Callable[[Welcome], None]
     broker_went: Callable[[], None]
     failed: Callable[[FastqError], None]
@@ -164,13 +164,14 @@ def assemble(
         timers=loop.timers,
         fork=hooks.fork,
         max_tasks=lambda: recycler.max_tasks(),
+        berths=lambda: dealer.coroutines,
         collect=hooks.collect,
         lost=hooks.lost_child,
         name=admission.name,
         node=program.node,
     )
     limits = TimeLimits(ledger, children=children, timers=loop.timers, expired=children.kill, name=admission.name)
-    dealer = Dealer(ledger, multiplier=program.prefetch_multiplier, disable_prefetch=program.disable_prefetch)
+    dealer = Dealer(ledger, program=program)
     gauges = Gauges()
     recycler = Recycler(
         ChildLimits.of(program, options),
@@ -209,7 +210,7 @@ def assemble(
         tasks=program.tasks,
         channel=lambda key: keys.channel(program.events.exchange, key, db=endpoint.db),
         counts=lambda: Counts(
-            active=sum(ledger.running(slot) is not None for slot in children.slots),
+            active=sum(len(ledger.all_running(slot)) for slot in children.slots),
             processed=max(0, ledger.started - admission.judged),
         ),
         settler=settler,

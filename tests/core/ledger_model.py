@@ -152,7 +152,7 @@ class World:
         """What runs is known to the engine, and what may have killed a worker to whoever restores."""
         running = [(m.entry, m.kind, m.task) for child in self.children.values() for m in child.running]
         found = [tuple(fact[1:4]) for slot in self.children for fact in self.ledger.all_running(slot)]
-        assert sorted(found) == sorted(running)  # type: ignore[type-var]
+        assert sorted(found) == sorted(running)
         suspects = [m for child in self.children.values() for m in child.running if m.late and m.kind == _core.TASK]
         if self.berths:
             assert sorted((n, place) for _key, n, place in self.lab.segment.suspects()) == sorted(

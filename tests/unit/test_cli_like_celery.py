@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from fastq.config.settings import GLOBAL, SETTINGS, is_switch, variables
+from fastq.config.declare import GLOBAL
+from fastq.config.settings import SETTINGS, is_switch, variables
 
 pytest.importorskip("celery")
 

@@ -77,6 +77,8 @@ class Revoking:
     def terminate(self, task: Running, signum: int) -> None:
         """End a running task by a signal to its child. It is told that it was revoked, unless it survives."""
         logger.info("Terminating %s (%s)", task.header.id, signum)
+        if self._ledger.wish(task.slot, task.number, signum == signal.SIGUSR1):
+            return  # one of many in its process, which ends it, and it alone
         if signum == signal.SIGUSR1:
             # The signal of the soft time limit: the task may do something about it, and its end counts.
             self._ledger.aim_soft_limit(task.slot, task.number)

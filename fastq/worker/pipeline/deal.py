@@ -12,6 +12,7 @@ from collections.abc import Iterable
 import msgspec
 
 from fastq import _core, clock
+from fastq.program import ProgramInfo
 
 #: Seconds of work to hold ahead. Long enough for a claim's round trip and a late wake-up on a busy machine; short
 #: enough that a message never waits here noticeably while another worker is idle. Twice the broker's round trip comes
@@ -58,15 +59,21 @@ def most_held(ahead: int, *, children: int, free: int, multiplier: int) -> int:
 class Dealer:
     """Applies the policy to the ledger and its children."""
 
-    def __init__(self, ledger: _core.Ledger, *, multiplier: int, disable_prefetch: bool) -> None:
+    def __init__(self, ledger: _core.Ledger, *, program: ProgramInfo) -> None:
         self.pace = Pace()
         self.round_trip_s = 0.0
         self._ledger = ledger
-        self.multiplier = multiplier
-        self._disable_prefetch = disable_prefetch
+        self._disable_prefetch = program.disable_prefetch
+        self.change(program)
         self._ahead = 1
         self._stuck: set[int] = set()
         self._measured_at = 0.0
+
+    def change(self, program: ProgramInfo) -> None:
+        """The application was loaded (again)."""
+        self.multiplier = program.prefetch_multiplier
+        #: Tasks that a child may have in flight; 0: one at a time.
+        self.coroutines = program.coroutines
 
     def deal(self, slots: Iterable[int]) -> int:
         """Measure, take back what is stuck, deal. Returns how many messages found no child."""
@@ -79,7 +86,9 @@ class Dealer:
     def _measure(self, slots: Iterable[int]) -> None:
         finished, spent_ns, longest_ns = self._ledger.pace()
         self.pace.measure(finished, spent_ns)
-        self._ahead = look_ahead(self.pace.mean_s, round_trip_s=self.round_trip_s)
+        self._ahead = look_ahead(self.pace.mean_s / max(1, self.coroutines), round_trip_s=self.round_trip_s)
+        if self.coroutines and self._disable_prefetch:
+            self._ahead = 0
         self._ledger.set_depths(self._ahead)
         self._stuck.clear()
         if longest_ns > 2 * HORIZON_S * 1e9:
@@ -105,6 +114,9 @@ class Dealer:
         """How many messages may be claimed now; `turns` messages wait for their turn under a rate limit."""
         ledger = self._ledger
         held = ledger.pending + ledger.unstarted()
+        if self.coroutines:
+            # As many as may be in flight, and for the way from the broker as many more as are dealt ahead.
+            return ledger.room() - ledger.pending + (0 if turns else self._ahead * children) - turns
         if self._disable_prefetch:
             return ledger.idle() - held
         # However short limited tasks are, they are not started soon: no looking ahead while some wait.

@@ -30,8 +30,15 @@ AT_A_TIME = 1
 #: Characters of a stack that are kept: all threads of most programs.
 STACK_CHARACTERS = 8000
 
+#: What is said of a task whose process was killed because of another.
+INNOCENT = "Its process was killed: another task in it held up the event loop beyond its hard time limit."
+
 #: Exit codes of children that leave as agreed: 0, and Celery's for one that has run its number of tasks.
 AGREED = frozenset({0, 155})
+
+
+#: (entry, kind, task, flags, payload, started_ns) of a task whose process has died.
+Victim = tuple[int, int, int, int, bytes, int]
 
 
 class Child(msgspec.Struct, kw_only=True):
@@ -51,14 +58,20 @@ class Child(msgspec.Struct, kw_only=True):
     relieved: bool = False
     #: It was told to leave.
     dismissed: bool = False
-    #: What it ran when it died, until its exit status is known: (entry, kind, task, flags, payload, started_ns).
-    victim: tuple[int, int, int, int, bytes, int] | None = None
+    #: Tasks that it may have in flight; 0: one at a time. Then it also has an eventfd by which it is woken.
+    berths: int = 0
+    waker: int | None = None
+    #: What it ran when it died, until its exit status is known.
+    victims: list[Victim] = []
     #: Its death has been noticed.
     buried: bool = False
     #: What is known of its death, if that is the task's fault.
     death: Death | None = None
     #: What the engine killed it for.
     sentence: Verdict | None = None
+    #: With several tasks in flight: those that it was killed for, by the time at which they began. The others are
+    #: `innocent`.
+    guilty: frozenset[int] = frozenset()
 
 
 class Children:
@@ -74,15 +87,16 @@ class Children:
         timers: Timers,
         fork: Callable[[int, int | None], object],
         max_tasks: Callable[[], int | None],
+        berths: Callable[[], int],
         collect: Callable[[], None],
-        lost: Callable[[Child, Verdict], None],
+        lost: Callable[[Child, Victim, Verdict], None],
         name: Callable[[bytes], str],
         node: str,
     ) -> None:
         self._segment, self._core, self._ledger = segment, segment.core, ledger
         self._poller, self._timers = poller, timers
         self._fork, self._collect, self._lost, self._name = fork, collect, lost, name
-        self._max_tasks = max_tasks
+        self._max_tasks, self._berths = max_tasks, berths
         self._children: dict[int, Child] = {}
         self._wanted = 0
         #: Whether somebody is benched, or may have to be.
@@ -120,7 +134,7 @@ class Children:
     @property
     def in_doubt(self) -> bool:
         """Whether a child is dead, and how it died not known yet."""
-        return any(child.victim is not None for child in self._children.values())
+        return any(child.victims for child in self._children.values())
 
     def pidfd(self, slot: int) -> int | None:
         child = self._children.get(slot)
@@ -129,6 +143,11 @@ class Children:
     def pid(self, slot: int) -> int:
         child = self._children.get(slot)
         return 0 if child is None else child.pid
+
+    def berths(self, slot: int) -> int:
+        """Tasks that the child of a slot may have in flight; 0: one at a time."""
+        child = self._children.get(slot)
+        return 0 if child is None else child.berths
 
     # Growing
 
@@ -161,9 +180,10 @@ class Children:
         if not self._has_parent:
             return
         for slot in self._free_slots()[: max(0, self._missing())]:
-            self._segment.reserve(slot)
-            self._ledger.open_child(slot)
-            child = Child(slot=slot, born_s=clock.monotonic(), max_tasks=self._max_tasks())
+            berths = self._berths()
+            self._segment.reserve(slot, berths=berths)
+            self._ledger.open_child(slot, berths)
+            child = Child(slot=slot, born_s=clock.monotonic(), max_tasks=self._max_tasks(), berths=berths)
             self._children[slot] = child
             child.parent = self._fork(slot, child.max_tasks)
         if len(self._children) > self._wanted:
@@ -183,8 +203,9 @@ class Children:
 
     def balance(self) -> None:
         """Let no more children work than are wanted: a replacement waits until the one before it is through with its
-        task, and a surplus child leaves when it is idle. To be called while `unsettled`."""
-        finishing = sum(self._leaving(c) and self._ledger.load(c.slot)[1] for c in self.living())
+        task, and a surplus child leaves when it is idle. To be called while `unsettled`. Nobody waits for a child that
+        has many tasks in flight: one of them may take very long."""
+        finishing = sum(self._leaving(c) and not c.berths and self._ledger.load(c.slot)[1] for c in self.living())
         # Those that are relieved work until they are told to leave; then come those that are busy, and those that were
         # at work before.
         order = sorted(self._staying(), key=lambda c: (not c.relieved, not self._busy(c), c.benched, c.born_s))
@@ -254,11 +275,16 @@ class Children:
     def _free_slots(self) -> list[int]:
         return [s for s in range(self._core.slots) if s not in self._children and self._ledger.reusable(s)]
 
-    def forked(self, message: Forked) -> None:
+    def forked(self, message: Forked, *, waker: int | None) -> None:
         """The nursery has forked a child."""
         child = self._children.get(message.slot)
         if child is None:
+            if waker is not None:
+                os.close(waker)
             return
+        if waker is not None:
+            child.waker = waker
+            self._ledger.set_waker(child.slot, waker)
         self._segment.board.add("forks")
         child.pid, child.pidfd = message.pid, posix.open_pidfd(message.pid)
         if child.pidfd is not None:
@@ -278,7 +304,10 @@ class Children:
         started = self._core.state(child.slot) != _core.BOOTING
         self._delay_s = FIRST_DELAY_S if started else min(LAST_DELAY_S, self._delay_s * 2)
         self._collect()  # what it has written counts, and was written before it died
-        child.victim = self._ledger.bury(child.slot)
+        child.victims = self._ledger.bury(child.slot)
+        if child.waker is not None:
+            os.close(child.waker)
+            child.waker = None
         if started:
             self.fill()
 
@@ -317,7 +346,7 @@ class Children:
         self._jobs += 1
         note = posix.death_note(status, number=self._jobs)
         stack = self._take_stack(child)
-        if child.victim is not None and guilty:
+        if child.victims and guilty:
             reason = child.sentence.reason if child.sentence is not None else ""
             child.death = Death(
                 at=clock.now(),
@@ -330,16 +359,22 @@ class Children:
             )
         agreed = os.WIFEXITED(status) and os.WEXITSTATUS(status) in AGREED
         self._segment.board.add(self._cause(child, status, agreed=agreed))
-        if child.victim is not None and child.sentence is not None:
-            self._lost(child, child.sentence)
-        elif child.victim is not None:
-            verdict = Verdict(kind="lost", reason=note, started=True, pid=child.pid, task=_task_number(child.victim[2]))
+        if child.sentence is None and (child.victims or not (agreed or child.dismissed)):
             logger.error("%s", self._obituary(child, status, maxrss_kib))
-            if stack:
+            if stack and child.victims:
                 logger.error("It was at:\n%s", stack)
-            self._lost(child, verdict)
-        elif not (agreed or child.dismissed or child.sentence):
-            logger.error("%s", self._obituary(child, status, maxrss_kib))
+        for victim in child.victims:
+            self._lost(child, victim, self._sentence(child, victim, note))
+
+    @staticmethod
+    def _sentence(child: Child, victim: Victim, note: str) -> Verdict:
+        """What becomes of a task that it had not ended."""
+        task = _task_number(victim[2])
+        if child.sentence is None:
+            return Verdict(kind="lost", reason=note, started=True, pid=child.pid, task=task)
+        if child.guilty and victim[5] not in child.guilty:
+            return Verdict(kind="lost", reason=INNOCENT, started=True, pid=child.pid, task=task)
+        return msgspec.structs.replace(child.sentence, task=task) if child.berths else child.sentence
 
     def _cause(self, child: Child, status: int, *, agreed: bool) -> str:
         """The figure that its end is counted with."""
@@ -378,16 +413,17 @@ class Children:
         return f"Process ForkPoolWorker-{child.slot + 1} pid:{child.pid} {how} {self._when(child)}{peak}"
 
     def _when(self, child: Child) -> str:
-        if child.victim is None:
+        if not child.victims:
             return "while it started" if self._core.state(child.slot) == _core.BOOTING else "between two tasks"
-        _entry, kind, _task, _flags, payload, _began = child.victim
+        if len(child.victims) > 1:
+            return f"with {len(child.victims)} tasks in flight"
+        _entry, kind, _task, _flags, payload, _began = child.victims[0]
         what = self._name(payload) if kind == _core.TASK else "the end of a message"
         return f"after {self._ran_s(child):.3f}s in {what}"
 
     @staticmethod
     def _ran_s(child: Child) -> float:
-        assert child.victim is not None
-        began = child.victim[5]
+        began = child.victims[0][5]
         return (clock.monotonic_ns() - began) / 1e9 if began else 0.0
 
     # Leaving
@@ -398,11 +434,12 @@ class Children:
         for slot in self._children:
             self.send_away(slot)
 
-    def kill(self, slot: int, sentence: Verdict) -> None:
-        """End a child at once; `sentence` is what becomes of the task that it runs."""
+    def kill(self, slot: int, sentence: Verdict, *, guilty: frozenset[int] = frozenset()) -> None:
+        """End a child at once; `sentence` is what becomes of the task that it runs; of several, of those that began at
+        the times in `guilty`, if there are any."""
         child = self._children.get(slot)
         if child is not None and child.pidfd is not None:
-            child.sentence = sentence
+            child.sentence, child.guilty = sentence, guilty
             posix.send(child.pidfd, signal.SIGKILL)
 
     def terminate(self, slot: int, number: int, sentence: Verdict) -> None:
@@ -424,6 +461,8 @@ class Children:
 
     def close(self) -> None:
         for child in self._children.values():
+            if child.waker is not None:
+                os.close(child.waker)
             if child.pidfd is not None:
                 self._poller.forget(child.pidfd)
                 with contextlib.suppress(OSError):

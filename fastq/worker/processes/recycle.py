@@ -202,6 +202,9 @@ class Recycler:
         own, hard = self._gauges.watch(child.slot, limit_bytes=self.limits.least_bytes), self.limits.hard_bytes
         if not hard or own <= hard or (own := self._gauges.measure(child.slot)) <= hard:
             return
+        if child.berths:
+            self._end_over_memory(child, own)
+            return
         running = self._ledger.running(child.slot)
         if running is not None and running[2] == _core.TASK:
             self._enforce(child, own, number=running[0], task=running[3])
@@ -220,10 +223,17 @@ class Recycler:
             self._ledger.aim_memory_limit(slot, number)
             self._children.interrupt(slot)
         elif now - at > GRACE_S or (now - at > SHORT_GRACE_S and own > hard * BEYOND):
-            self._killed[slot] = child.pid
-            reason = f"Worker exceeded its memory limit: it had {own >> 10} KiB, --max-memory-hard is {hard >> 10} KiB."
-            verdict = Verdict(kind="lost", reason=reason, started=True, pid=child.pid, task=task)
-            self._children.kill(slot, verdict)
+            self._end_over_memory(child, own, task=task)
+
+    def _end_over_memory(self, child: Child, own: int, *, task: int | None = None) -> None:
+        """Kill it. Which of several tasks in flight has taken the memory cannot be known."""
+        if self._killed.get(child.slot) == child.pid:
+            return
+        self._killed[child.slot] = child.pid
+        limit_kib = self.limits.hard_bytes >> 10
+        reason = f"Worker exceeded its memory limit: it had {own >> 10} KiB, --max-memory-hard is {limit_kib} KiB."
+        verdict = Verdict(kind="lost", reason=reason, started=True, pid=child.pid, task=task)
+        self._children.kill(child.slot, verdict)
 
 
 def _mib(count: int) -> str:

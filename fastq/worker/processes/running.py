@@ -30,20 +30,29 @@ class Running(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def running(ledger: _core.Ledger, slots: Iterable[int]) -> Iterator[Running]:
-    """One for each child that runs a task."""
+    """One for each task that a child runs."""
     for slot in slots:
-        found = ledger.running(slot)
-        if found is None or found[2] != _core.TASK:
-            continue
-        number, entry, _kind, task, _soft_s, _hard_s, began_ns = found
+        for fact in ledger.all_running(slot):
+            found = _running(ledger, slot, fact)
+            if found is not None:
+                yield found
+
+
+def _running(ledger: _core.Ledger, slot: int, fact: tuple[int, int, int, int, float, float, int]) -> Running | None:
+    number, entry, kind, task, _soft_s, _hard_s, began_ns = fact
+    if kind != _core.TASK:
+        return None
+    try:
         flags, payload = ledger.running_payload(slot, number)
-        raw = message(flags, payload)
-        header = header_of(raw)
-        if header is not None:
-            late = bool(flags & _core.LATE)
-            yield Running(
-                slot=slot, number=number, entry=entry, task=task, late=late, began_ns=began_ns, raw=raw, header=header
-            )
+    except ValueError:
+        return None  # one of many in flight, and over by now
+    raw, late = message(flags, payload), bool(flags & _core.LATE)
+    header = header_of(raw)
+    if header is None:
+        return None
+    return Running(
+        slot=slot, number=number, entry=entry, task=task, late=late, began_ns=began_ns, raw=raw, header=header
+    )
 
 
 def message(flags: int, payload: bytes) -> bytes:

@@ -1,0 +1,230 @@
+"""The life of a child with an event loop: many tasks in flight, woken by an eventfd, nothing polled.
+
+Whatever has been dealt is taken at once, a task is made for each, and the engine is woken once for all that have ended
+in one turn of the loop. Time limits are timers of the loop: they cancel the one task, and its frame is ended at once. A
+task that does not mind is left behind, and so is this process, when the others are through.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import logging
+import os
+import signal
+from typing import Any
+
+import msgspec
+
+from fastq._core import TASK, ChildPort, Flight, Flights
+from fastq.child.goodbye import EXIT_RECYCLE
+from fastq.child.main import LoopOptions
+from fastq.program import LoopProgram, Passenger, Verdict
+
+logger = logging.getLogger(__name__)
+
+#: Seconds that a cancelled task may take to end before it is left behind.
+GRACE_S = 1.0
+
+
+def run_loop(program: LoopProgram, port: ChildPort, options: LoopOptions, *, max_tasks: int | None) -> int:
+    """Run tasks until there is a reason to leave, and none is in flight; the exit code."""
+    loop = new_loop()
+    asyncio.set_event_loop(loop)
+    try:
+        deck = Deck(program, port, options, loop=loop, max_tasks=max_tasks)
+        port.ready(os.getpid())
+        deck.turn()
+        return loop.run_until_complete(deck.left)
+    finally:
+        loop.run_until_complete(loop.shutdown_asyncgens())
+
+
+def new_loop() -> asyncio.AbstractEventLoop:
+    """uvloop's if it is installed, else asyncio's."""
+    try:
+        import uvloop  # type: ignore[import-not-found, unused-ignore]
+    except ImportError:
+        return asyncio.new_event_loop()
+    loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()
+    return loop
+
+
+class Aboard(msgspec.Struct, eq=False):
+    """One task in flight."""
+
+    passenger: Passenger
+    task: asyncio.Task[None]
+    timers: tuple[asyncio.TimerHandle, ...] = ()
+
+
+class Deck:
+    """What is in flight in this process."""
+
+    def __init__(
+        self,
+        program: LoopProgram,
+        port: ChildPort,
+        options: LoopOptions,
+        *,
+        loop: asyncio.AbstractEventLoop,
+        max_tasks: int | None,
+    ) -> None:
+        self._program, self._port, self._loop = program, port, loop
+        self._flights = Flights(port, options.limit)
+        self._waker, self._max_tasks = options.waker, max_tasks
+        self._aboard: dict[Flight, Aboard] = {}
+        self._due = self._ended = False
+        self._context = contextvars.copy_context()
+        #: With the exit code, when this child may end.
+        self.left: asyncio.Future[int] = loop.create_future()
+        self._code: int | None = None
+        loop.add_reader(options.waker, self._woken)
+
+    # Turns
+
+    def _woken(self) -> None:
+        try:
+            os.eventfd_read(self._waker)
+        except BlockingIOError:
+            return
+        self.turn()
+
+    def _turn_soon(self) -> None:
+        if not self._due:
+            self._due = True
+            # Not in the context of the task that has just ended: those that are begun would inherit it.
+            self._loop.call_soon(self.turn, context=self._context)
+
+    def turn(self) -> None:
+        """Say what has ended, hear what is to end, start what has been dealt; then the loop may sleep."""
+        self._due = False
+        try:
+            self._turn()
+        except BaseException as error:
+            self._fail(error)
+
+    def _fail(self, error: BaseException) -> None:
+        # Not a task's, but ours: this process cannot go on.
+        if not self.left.done():
+            self.left.set_exception(error)
+
+    def _turn(self) -> None:
+        flights = self._flights
+        while True:
+            for flight, softly in flights.wishes():
+                self._grant(flight, softly=softly)
+            for flight in flights.take(self._may_start()):
+                self._begin(flight)
+            if self._ended:
+                self._ended = False
+                flights.tell()
+            if self._must_leave() or flights.rest():
+                return
+
+    def _may_start(self) -> int:
+        if self._code is not None or self._port.stopping:
+            return 0
+        if self._max_tasks is None:
+            return self._flights.limit
+        return max(0, self._max_tasks - self._flights.executed - self._flights.count)
+
+    def _must_leave(self) -> bool:
+        """Whether nothing more is started; the end comes with the last end of a task."""
+        if self._code is None and self._port.stopping:
+            self._leave(0)
+        elif self._code is None and self._may_start() == 0:
+            self._leave(EXIT_RECYCLE)
+        if self._code is not None and not self._flights.count and not self.left.done():
+            self.left.set_result(self._code)
+        return self._code is not None
+
+    def _leave(self, code: int) -> None:
+        # The engine deals what was not started to others, and has somebody in this place.
+        self._code = code
+        self._port.retire()
+
+    # One task
+
+    def _begin(self, flight: Flight) -> None:
+        passenger = self._program.fly(flight)
+        if passenger is None:
+            self._ended = True
+            return
+        aboard = Aboard(passenger, self._loop.create_task(self._carry(flight, passenger)))
+        self._aboard[flight] = aboard
+        soft_s, hard_s = flight.limits
+        if (soft_s or hard_s) and flight.kind == TASK:
+            aboard.timers = tuple(self._timers(flight, aboard, soft_s, hard_s))
+
+    async def _carry(self, flight: Flight, passenger: Passenger) -> None:
+        try:
+            await passenger.run()
+        except asyncio.CancelledError:
+            if not flight.over:
+                # Nobody's wish: the task, or a library that it uses, has cancelled itself.
+                passenger.condemn(self._verdict(flight, "lost", "The task was cancelled from within."))
+        except BaseException as error:
+            self._fail(error)
+        finally:
+            aboard = self._aboard.pop(flight)
+            for timer in aboard.timers:
+                timer.cancel()
+            self._ended = True
+            self._turn_soon()
+
+    # Limits and wishes
+
+    def _timers(self, flight: Flight, aboard: Aboard, soft_s: float, hard_s: float) -> list[asyncio.TimerHandle]:
+        timers = []
+        if soft_s:
+            timers.append(self._loop.call_later(soft_s, self._soften, aboard))
+        if hard_s:
+            timers.append(self._loop.call_later(hard_s, self._end_late, flight, aboard, hard_s))
+        return timers
+
+    def _grant(self, flight: Flight, *, softly: bool) -> None:
+        aboard = self._aboard.get(flight)
+        if aboard is None:
+            return
+        if softly:
+            self._soften(aboard)
+        else:
+            verdict = self._verdict(flight, "terminated", "", signal_number=int(signal.SIGTERM))
+            self._end(flight, aboard, verdict)
+
+    def _soften(self, aboard: Aboard) -> None:
+        if not aboard.task.done() and aboard.passenger.soften():
+            aboard.task.cancel()
+
+    def _end_late(self, flight: Flight, aboard: Aboard, limit_s: float) -> None:
+        reason = f"Hard time limit ({limit_s:g}s) exceeded."
+        self._end(flight, aboard, self._verdict(flight, "timeout", reason, limit_s=limit_s))
+
+    def _end(self, flight: Flight, aboard: Aboard, verdict: Verdict) -> None:
+        """End the frame now, whatever the task makes of being cancelled."""
+        if flight.over:
+            return
+        aboard.passenger.condemn(verdict)
+        aboard.task.cancel()
+        self._ended = True
+        self._turn_soon()
+        self._loop.call_later(GRACE_S, self._leave_behind, flight, aboard)
+
+    def _leave_behind(self, flight: Flight, aboard: Aboard) -> None:
+        if not aboard.task.done():
+            logger.error(
+                "A cancelled task (frame %d) goes on; this process takes no more, and ends with the others.",
+                flight.number,
+            )
+            self.give_up()
+
+    def give_up(self) -> None:
+        """Something in this process cannot be ended: be replaced."""
+        if self._code is None:
+            self._leave(0)
+        self._turn_soon()
+
+    @staticmethod
+    def _verdict(flight: Flight, kind: Any, reason: str, **facts: Any) -> Verdict:
+        return Verdict(kind=kind, reason=reason, started=True, pid=os.getpid(), task=flight.task, **facts)
