@@ -79,7 +79,7 @@ cdef class _Hands(_Claims):
         return berth.started_ns if berth != NULL else 0
 
     def set_waker(self, uint32_t child, int waker):
-        """The eventfd by which the event loop of a child is woken. It is the caller's, and must stay open until `bury`."""
+        """The eventfd that wakes the event loop of a child. It is the caller's, and must stay open until `bury`."""
         cdef Hand* hand = self.hand(child)
         if hand.used:
             hand.waker = waker

@@ -54,6 +54,7 @@ OWN = {
     "--log-format",
     "--max-age-per-child",
     "--max-crashes",
+    "--coroutines",
     "--max-memory-hard",
     "--reload",
     "--shutdown-timeout",
