@@ -9,10 +9,9 @@ import mmap
 import platform
 import struct
 from typing import Any, NamedTuple
-from uuid import UUID
 
 from fastq import _core
-from fastq.wire.packed import is_packed
+from fastq.wire.packed import UUID_HEAD, is_packed, pack_id
 
 #: Offsets of _core/layout.pxi; a wrong one fails every test that uses this file.
 PAGE = 4096
@@ -77,7 +76,8 @@ class TaskRing:
             return (0, 0, 0, 0), flags | _core.ODD
         _task, task_id, body = plain
         if is_packed(envelope):
-            raw_id = UUID(task_id).bytes if UUID(task_id).bytes in envelope else task_id.encode()
+            packed = pack_id(task_id)
+            raw_id = packed[2:] if packed.startswith(UUID_HEAD) else task_id.encode()
             return (envelope.index(raw_id), len(raw_id), len(envelope) - len(body), len(body)), flags | _core.PACKED
         quoted = envelope.index(b'"id": "' + task_id.encode()) + len(b'"id": "')
         return (quoted, len(task_id), envelope.index(body), len(body)), flags

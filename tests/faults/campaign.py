@@ -6,9 +6,11 @@ import json
 import os
 import random
 import signal
+import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from fastq.wire.packed import pack
 from tests.eventually import eventually
 from tests.fix_lab import Lab
 from tests.fix_worker import WorkerProcess
@@ -40,8 +42,9 @@ class Verdict:
 class Campaign:
     """One lab, one seed; `load` sends a batch, `verdict` counts."""
 
-    def __init__(self, lab: Lab, *, task: str, concurrency: int = 2) -> None:
+    def __init__(self, lab: Lab, *, task: str, concurrency: int = 2, wire: str = "celery") -> None:
         self.lab = lab
+        self.wire = wire
         self.task = task
         self.concurrency = concurrency
         self.chance = random.Random(f"{SEED}-{task}")
@@ -50,12 +53,19 @@ class Campaign:
     def load(self, count: int = BATCH) -> None:
         """Push a batch at once; its results are ignored, the ledger is what counts."""
         tokens = [f"n{len(self.sent) + number}" for number in range(count)]
-        messages = [call(self.task, token, headers={"ignore_result": True}) for token in tokens]
+        messages = [self.message(token) for token in tokens]
         with self.lab.db.client.pipeline(transaction=False) as pipe:
             for start in range(0, count, 100):
-                pipe.lpush("celery", *[json.dumps(message) for message in messages[start : start + 100]])
+                pipe.lpush("celery", *messages[start : start + 100])
             pipe.execute()
         self.sent += tokens
+
+    def message(self, token: str) -> str | bytes:
+        """One task's message."""
+        if self.wire == "fastq":
+            options = {"ignore_result": True}
+            return pack(self.task, (token,), task_id=str(uuid.uuid4()), queue="celery", options=options)
+        return json.dumps(call(self.task, token, headers={"ignore_result": True}))
 
     def worker(self) -> WorkerProcess:
         """Start one more worker."""

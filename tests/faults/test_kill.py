@@ -29,10 +29,17 @@ def test_early_acknowledged_tasks_survive_a_dead_child(lab: Lab, victim: Victim)
     assert len(verdict.missing) <= killed * RUNNING_PER_CHILD, verdict
 
 
-@pytest.mark.parametrize("victim", [kill_child, pytest.param(kill_nursery, marks=fastq_only)])
-def test_late_acknowledged_tasks_survive_a_dead_child(lab: Lab, victim: Victim) -> None:
+@pytest.mark.parametrize(
+    ("victim", "wire"),
+    [
+        (kill_child, "celery"),
+        pytest.param(kill_child, "fastq", marks=fastq_only),
+        pytest.param(kill_nursery, "celery", marks=fastq_only),
+    ],
+)
+def test_late_acknowledged_tasks_survive_a_dead_child(lab: Lab, victim: Victim, wire: str) -> None:
     lab.use(task_reject_on_worker_lost=True)
-    campaign = Campaign(lab, task="t.mark_late")
+    campaign = Campaign(lab, task="t.mark_late", wire=wire)
     worker = campaign.worker()
     for _ in range(ROUNDS):
         campaign.load()
@@ -45,9 +52,10 @@ def test_late_acknowledged_tasks_survive_a_dead_child(lab: Lab, victim: Victim) 
 
 
 @fastq_only
-def test_early_acknowledged_tasks_survive_a_dead_worker(lab: Lab) -> None:
+@pytest.mark.parametrize("wire", ["celery", "fastq"])
+def test_early_acknowledged_tasks_survive_a_dead_worker(lab: Lab, wire: str) -> None:
     """Nothing unstarted is lost, nothing started runs again: a second worker of the host restores at once."""
-    campaign = Campaign(lab, task="t.mark")
+    campaign = Campaign(lab, task="t.mark", wire=wire)
     for _ in range(ROUNDS):
         worker = campaign.worker()
         campaign.load()

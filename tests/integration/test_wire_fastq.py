@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from fastq.producer import Producer
 from fastq.wire.deadletter import decode_letter
 from fastq.wire.packed import pack, to_envelope
 from tests.eventually import eventually
@@ -74,6 +75,14 @@ def test_values_arrive_as_they_would_by_celerys_wire(lab: Lab) -> None:
         now.timetz(),
     ]
     assert run(lab, "types", *values) == lab.run("types", *values)
+
+
+def test_a_producer_writes_them(lab: Lab) -> None:
+    with Producer(lab.db.url, wire="fastq") as producer:
+        ids = producer.send_many("t.echo", [((n, "two"), {"three": [uuid.UUID(int=3)]}) for n in range(20)])
+        assert producer.handle(ids[7]).get(timeout_s=RESULT_S) == [[7, "two"], {"three": [uuid.UUID(int=3)]}]
+        late = producer.send("t.add", (1, 2), countdown=0.1, priority=6, headers={"mine": 1}, time_limit=50)
+        assert late.get(timeout_s=RESULT_S) == 3
 
 
 def test_results_are_stored_under_the_usual_name_and_say_the_usual_things(lab: Lab) -> None:
@@ -146,7 +155,7 @@ def test_a_time_limit_holds(lab: Lab) -> None:
 
 def test_people_see_the_arguments(lab: Lab) -> None:
     with Listener(lab.client(), lab.db) as listener:
-        eventually(lambda: listener.named("worker-heartbeat") or _beat(lab))
+        eventually(lambda: [lab.app.control.broadcast("heartbeat"), *listener.named("worker-heartbeat")][1:])
         task_id = send(lab, "add", 1, 2)
         listener.wait(task_id, "task-received", "task-started", "task-succeeded")
         (received, *_rest) = listener.of(task_id)
@@ -158,10 +167,6 @@ def test_people_see_the_arguments(lab: Lab) -> None:
     assert (entry["request"]["id"], entry["request"]["args"]) == (waiting, [3, 4])
     assert entry["eta"] == datetime.fromtimestamp(soon, timezone.utc).isoformat()
     _done(lab, waiting)
-
-
-def _beat(lab: Lab) -> None:
-    lab.app.control.broadcast("heartbeat")
 
 
 def _scheduled(lab: Lab) -> list[Any]:
