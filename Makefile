@@ -13,7 +13,7 @@ PYTEST := $(BIN)/python -m pytest
 # More for pytest: make test ARGS="tests/unit -x"
 ARGS ?=
 
-.PHONY: help venv demo test test-slow-path celery-suite celery-suite-quick faults apm lint types format bench bench-micro \
+.PHONY: help venv demo test test-slow-path celery-suite celery-suite-quick faults apm lint types format bench bench-micro bench-pictures \
 	debug-core sanitize-core clean
 
 help:
@@ -28,6 +28,7 @@ help:
 	@echo "make types           mypy, strict"
 	@echo "make docs            the pages that are made from data: docs/celery/settings.md"
 	@echo "make bench           side by side with Celery      make bench-micro  single parts of the hot path"
+	@echo "make bench-pictures  pictures and tables of the docs, from the newest results"
 	@echo "make debug-core      core tests on a build with assertions and bounds checks"
 	@echo "make sanitize-core   core tests on a build with address and undefined-behaviour sanitizers"
 	@echo "make clean           remove what was built, except $(VENV)"
@@ -68,6 +69,10 @@ bench: venv
 
 bench-micro: venv
 	$(BIN)/python -m bench.micro $(ARGS)
+
+# From the newest results, or from those that are named: make bench-pictures ARGS="bench/results/A.json bench/results/B.json"
+bench-pictures: venv
+	$(BIN)/python -m bench.pictures $(ARGS)
 
 # ---------------------------------------------------------------------------- checks
 

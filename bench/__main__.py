@@ -20,6 +20,7 @@ ROWS: dict[str, Callable[[Sizes], list[Case]]] = {
     "late": drain.late,
     "events": drain.events,
     "far": drain.far,
+    "scaling": drain.scaling,
     "recycled": drain.recycled,
     "latency": latency.latency,
     "idle": idle.rest,

@@ -6,6 +6,7 @@ shortly after the last, divided by the tasks in between; so start-up is in neith
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Mapping
 from contextlib import nullcontext
@@ -45,13 +46,19 @@ class Drain(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def drain(
-    engine: Engine, *, task: str, count: int, rtt_ms: float = 0.0, more: Mapping[str, str] | None = None
+    engine: Engine,
+    *,
+    task: str,
+    count: int,
+    children: int = CHILDREN,
+    rtt_ms: float = 0.0,
+    more: Mapping[str, str] | None = None,
 ) -> Drain:
     """Work off a backlog of `count` tasks and check that each ran once. `more`: for the worker's environment."""
     with lab() as place:
         place.fill(task, count)
         with delayed(place.url, rtt_ms=rtt_ms) if rtt_ms else nullcontext(place.url) as url:
-            return _measure(place, place.worker(engine, children=CHILDREN, url=url, more=more), task=task, count=count)
+            return _measure(place, place.worker(engine, children=children, url=url, more=more), task=task, count=count)
 
 
 def _measure(place: Lab, worker: Worker, *, task: str, count: int) -> Drain:
@@ -93,12 +100,20 @@ def sample(found: Drain) -> Sample:
     )
 
 
-def _case(workload: str, engine: Engine, *, task: str, count: int, rtt_ms: float = 0.0, **more: str) -> Case:
-    return Case(
-        workload=workload,
-        system=engine.name,
-        run=lambda: [sample(drain(engine, task=task, count=count, rtt_ms=rtt_ms, more=more))],
-    )
+def _case(
+    workload: str,
+    engine: Engine,
+    *,
+    task: str,
+    count: int,
+    children: int = CHILDREN,
+    rtt_ms: float = 0.0,
+    **more: str,
+) -> Case:
+    def run() -> list[Sample]:
+        return [sample(drain(engine, task=task, count=count, children=children, rtt_ms=rtt_ms, more=more))]
+
+    return Case(workload=workload, system=engine.name, run=run)
 
 
 def _side_by_side(workload: str, *, task: str, sizes: Sizes) -> list[Case]:
@@ -144,6 +159,20 @@ def far(sizes: Sizes) -> list[Case]:
         _case("far", FASTQ, task="stored", count=sizes.drain, rtt_ms=FAR_MS),
         _case("far-beside", FASTQ, task="stored", count=sizes.drain, rtt_ms=NO_MS),
         _case("far", CELERY, task="stored", count=max(200, sizes.drain_celery // 10), rtt_ms=FAR_MS),
+    ]
+
+
+def scaling(sizes: Sizes) -> list[Case]:
+    """From one child to twice as many as there are cores."""
+    cores = len(os.sched_getaffinity(0))
+    counts = sorted({1, 2, *(2**power for power in range(2, 9) if 2**power <= 2 * cores)})
+    tasks = (("brief", max(1000, sizes.drain // 40)), ("stored", sizes.drain))
+    return [
+        msgspec.structs.replace(
+            _case(f"{task}-children-{children}", FASTQ, task=task, count=count, children=children), at_most=3
+        )
+        for task, count in tasks
+        for children in counts
     ]
 
 
