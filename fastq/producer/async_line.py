@@ -52,6 +52,7 @@ class AsyncLine(asyncio.Protocol):
         self._listener = listener
         self._reader = hiredis.Reader()
         self._questions: deque[_Question] = deque()
+        self._unwritten: list[bytes] = []
         self._loop = asyncio.get_running_loop()
         self.lost: Exception | None = None
         self._transport.set_protocol(self)
@@ -65,12 +66,19 @@ class AsyncLine(asyncio.Protocol):
             return future
         deadline = self._loop.time() + self._timeout_s + patience_s
         self._questions.append(_Question(count, deadline=deadline, future=future))
-        self._transport.write(request)
+        self.tell(request)
         return future
 
     def tell(self, request: bytes) -> None:
-        """Write commands whose replies go to the listener."""
-        self._transport.write(request)
+        """Write commands at the end of this turn of the event loop: those of one turn go out together."""
+        if not self._unwritten:
+            self._loop.call_soon(self._write)
+        self._unwritten.append(request)
+
+    def _write(self) -> None:
+        requests, self._unwritten = self._unwritten, []
+        if self.lost is None:
+            self._transport.write(b"".join(requests))
 
     @property
     def usable(self) -> bool:
@@ -138,16 +146,13 @@ class AsyncLines:
 
     def __init__(self, endpoint: Endpoint, *, timeout_s: float, listener: Callable[[Any], None] | None = None) -> None:
         self._endpoint = endpoint
+        #: The server as messages name it, without password.
+        self.where = f"the {endpoint.role.name} {endpoint.masked()}"
         self._timeout_s = timeout_s
         self._listener = listener
         self._line: AsyncLine | None = None
         self._owner: tuple[int, asyncio.AbstractEventLoop] | None = None
         self._opening: asyncio.Task[AsyncLine] | None = None
-
-    @property
-    def where(self) -> str:
-        """The server as messages name it, without password."""
-        return f"the {self._endpoint.role.name} {self._endpoint.masked()}"
 
     async def line(self) -> AsyncLine:
         """Return the line of this loop. Raises BrokerUnavailable or BrokerRefused; nothing was written then."""

@@ -134,15 +134,12 @@ class Lines:
 
     def __init__(self, endpoint: Endpoint, *, timeout_s: float, client_name: str = "") -> None:
         self._endpoint = endpoint
+        #: The server as messages name it, without password.
+        self.where = f"the {endpoint.role.name} {endpoint.masked()}"
         self._timeout_s = timeout_s
         self._client_name = client_name
         self._pid = os.getpid()
         self._idle: deque[Line] = deque()
-
-    @property
-    def where(self) -> str:
-        """The server as messages name it, without password."""
-        return f"the {self._endpoint.role.name} {self._endpoint.masked()}"
 
     def take(self) -> Line:
         """Return a usable line of this process, a new one if there is none. Blocks while it is made.

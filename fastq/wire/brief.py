@@ -28,14 +28,33 @@ _ELLIPSIS = "..."
 
 def brief(value: object) -> str:
     """Return the representation of `value` that Celery would put into a header."""
-    exact = type(value)
-    if exact is tuple and not value:
-        return "()"
-    if exact is dict and not value:
-        return "{}"
-    if exact is tuple and len(value) == 1 and type(value[0]) is int:  # type: ignore[arg-type,index]
-        return f"({value[0]},)"  # type: ignore[index]
+    if (text := _plain(value)) is not None:
+        return text
     return _Writer(LIMIT_CHARS).write(value)
+
+
+#: Items of a container that is looked at as a whole. More would cost more than the description.
+PLAIN_ITEMS = 50
+
+#: Types that Python writes as the rules above do.
+_SIMPLE = frozenset({int, float, bool, type(None)})
+
+
+def _plain(value: Any) -> str | None:
+    """Return the representation of a short container of simple values and plain words, which is Python's own."""
+    exact = type(value)
+    if (exact is not tuple and exact is not list and exact is not dict) or len(value) > PLAIN_ITEMS:
+        return None
+    if not all(map(_is_plain, value)) or (exact is dict and not all(map(_is_plain, value.values()))):
+        return None
+    text = repr(value)
+    return text if len(text) < LIMIT_CHARS else None
+
+
+def _is_plain(value: Any) -> bool:
+    if type(value) is str:
+        return len(value) < LIMIT_CHARS and value.isprintable() and "'" not in value and "\\" not in value
+    return type(value) in _SIMPLE
 
 
 class _Writer:

@@ -27,6 +27,21 @@ _VALUES = st.recursive(
     max_leaves=60,
 )
 
+_COMMON = [
+    (),
+    {},
+    [],
+    (7,),
+    (True,),
+    ("it's",),
+    [1, 2],
+    ("a\\b",),
+    ("é\n",),
+    {"a": None, "b": 1.5},
+    {1: "x"},
+    ("x" * 999,),
+]
+
 
 @settings(deadline=None, max_examples=300)
 @given(_VALUES)
@@ -40,7 +55,7 @@ def test_any_limit_cuts_where_celery_cuts(value: object, limit: int) -> None:
     assert _Writer(limit).write(value) == saferepr(value, limit)
 
 
-@pytest.mark.parametrize("value", [(), {}, (7,), (True,), ("it's",), [1, 2], (b"\xff\x00",), {"k": {1}}])
+@pytest.mark.parametrize("value", [*_COMMON, (b"\xff\x00",), {"k": {1}}])
 def test_common_arguments_read_as_in_celery(value: object) -> None:
     assert brief(value) == saferepr(value, LIMIT_CHARS)
 
