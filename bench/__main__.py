@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from bench import drain, idle, latency, memory, promises, report, rounds, start
+from bench import drain, enqueue, idle, latency, memory, promises, report, rounds, start
 from bench.measurement import Results
 from bench.rounds import Case
 from bench.sizes import FULL, NORMAL, QUICK, Sizes
@@ -23,6 +23,7 @@ ROWS: dict[str, Callable[[Sizes], list[Case]]] = {
     "scaling": drain.scaling,
     "recycled": drain.recycled,
     "latency": latency.latency,
+    "enqueue": enqueue.enqueue,
     "idle": idle.rest,
     "flat": memory.flat,
     "eta": memory.eta,
