@@ -31,7 +31,12 @@
     │   ├── TaskRevoked            it was revoked and will not run
     │   ├── UnknownTask            nobody registered that name
     │   ├── MemoryLimitExceeded    its process has grown over the limit; a MemoryError, too
+    │   ├── SoftTimeLimitExceeded  raised in it: it should come to an end now
+    │   ├── TimeLimitExceeded      it was ended for it
+    │   ├── ArgumentError          an argument does not fit its annotation; a TypeError, too
+    │   ├── MaxRetriesExceeded     it has asked for one more attempt than it may have
     │   └── ChildLost              the process that ran it is gone
+    ├── Decision                   raised by a native task to say how it ends: Retry, Ignore, Reject
     └── Bug                        ours; please report it with the message
         ├── ImpossibleEvent        an event that the state table does not know
         └── RingBroken             shared memory holds what nobody could have written
@@ -245,8 +250,56 @@ class MemoryLimitExceeded(TaskError, MemoryError):
     """Raised in a task, wherever it is, when its process has more memory of its own than --max-memory-hard."""
 
 
+class SoftTimeLimitExceeded(TaskError):
+    """Raised in a task when its soft time limit is over, so that it can end in order."""
+
+
+class TimeLimitExceeded(TaskError):
+    """The hard time limit of a task was over; its process was killed, or its coroutine cancelled."""
+
+
+class ArgumentError(TaskError, TypeError):
+    """An argument of a native task is missing, too many, or does not fit its annotation."""
+
+
+class MaxRetriesExceeded(TaskError):
+    """A native task asked for another attempt, and has had all that it may have (`max_retries`)."""
+
+
 class ChildLost(TaskError):
     """The process that ran the task is gone."""
+
+
+# ---------------------------------------------------------------------------- said by a task
+
+
+class Decision(FastqError):
+    """Raised by a native task: no failure, but how it ends."""
+
+
+class Retry(Decision):
+    """Run it again: after `countdown` seconds, or at `eta`; `cause` is the error that made it necessary, if any."""
+
+    def __init__(
+        self, message: str = "", *, cause: BaseException | None = None, countdown: float | None = None
+    ) -> None:
+        super().__init__(message or (f"Retry in {countdown:g}s" if countdown is not None else "Retry"))
+        self.cause, self.countdown = cause, countdown
+
+
+class Ignore(Decision):
+    """It has ended, and no result is stored."""
+
+    def __init__(self, message: str = "ignored") -> None:
+        super().__init__(message)
+
+
+class Reject(Decision):
+    """Refuse the message. With `requeue`, and under late acknowledgement, it goes back to its queue."""
+
+    def __init__(self, reason: object = "", *, requeue: bool = False) -> None:
+        super().__init__(str(reason))
+        self.requeue = requeue
 
 
 # ---------------------------------------------------------------------------- ours

@@ -22,12 +22,13 @@ from typing import Literal, NoReturn
 
 from fastq import dumps
 from fastq._core import Segment
+from fastq.app.find import find_native
 from fastq.child import aside
 from fastq.child import main as child_main
 from fastq.child.goodbye import EXIT_BUG, forget_inherited_hooks
 from fastq.child.main import LoopOptions
-from fastq.compat.celery.program import CeleryProgram
-from fastq.errors import FastqError, ProcessLost
+from fastq.config.settings import WorkerOptions
+from fastq.errors import ApplicationError, FastqError, ProcessLost
 from fastq.ipc.link import Link
 from fastq.ipc.messages import (
     Aside,
@@ -59,7 +60,7 @@ class Nursery:
 
     def __init__(self, link: Link[ToNursery]) -> None:
         self.link = link
-        self.program: Program = CeleryProgram()
+        self.program: Program
         self.children: dict[int, int] = {}  # pid -> slot
         self.asides: dict[int, int] = {}  # pid -> number
         self.segment: Segment | None = None
@@ -77,6 +78,7 @@ class Nursery:
         # Before the application can change our user: the file is the engine's.
         self.segment = attach(start.segment)
         try:
+            self.program = program_of(start.options)
             self.program.load(start.options)
             self.program.start()
             info = self.program.describe(numbered=start.tasks)
@@ -243,6 +245,23 @@ class Nursery:
             os.close(fd)
         self.children.clear()
         self.asides.clear()
+
+
+def program_of(options: WorkerOptions) -> Program:
+    """The application that -A names, native or Celery's, not set up yet. Raises ApplicationError."""
+    app = find_native(options.app)
+    if app is not None:
+        from fastq.app.program import NativeProgram
+
+        return NativeProgram(app)
+    try:
+        from fastq.compat.celery.program import CeleryProgram
+    except ModuleNotFoundError as error:
+        raise ApplicationError(
+            f"-A {options.app}: this is no FastQ application, and Celery is not installed ({error}): pip install "
+            "'fastq[celery]'"
+        ) from error
+    return CeleryProgram()
 
 
 def attach(path: str) -> Segment:

@@ -224,6 +224,21 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     put_aside: bool = False
 
 
+_decode_verdict = msgspec.msgpack.Decoder(Verdict).decode
+
+
+def split_verdict(payload: bytes) -> tuple[Verdict, bytes]:
+    """A verdict frame's payload: its length in four bytes, the verdict, the envelope."""
+    length = int.from_bytes(payload[:4], "little")
+    return _decode_verdict(payload[4 : 4 + length]), payload[4 + length :]
+
+
+def join_verdict(verdict: Verdict, envelope: bytes) -> bytes:
+    """The payload of a verdict frame."""
+    encoded = msgspec.msgpack.encode(verdict)
+    return len(encoded).to_bytes(4, "little") + encoded + envelope
+
+
 class Question(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """What the engine cannot answer by itself, for a process beside the children that can.
 

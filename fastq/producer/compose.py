@@ -116,7 +116,7 @@ class Composer:
             return Stencil(name, options=options, queue=queue, priority=priority, reply_to=self._reply_to, now=now)
         from fastq.producer.packed import PackedStencil  # msgspec's encoders, for those who want them
 
-        return PackedStencil(name, options=options, queue=queue, priority=priority, now=now)
+        return PackedStencil(name, options=options, queue=queue, priority=priority, now=now, canvas=options.embed)
 
     def _options(self, given: SendOptions) -> Options:
         if self._ignore_result is not None:

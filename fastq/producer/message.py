@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     Arguments = tuple[Sequence[Any] | None, Mapping[str, Any] | None]
 
-#: The third part of each body. What it names (callbacks, chains, chords) is the business of a canvas, not of a send.
+#: The third part of each body where nothing follows the task.
 _EMBED = '{"callbacks": null, "errbacks": null, "chain": null, "chord": null}'
 
 #: What differs from message to message, in the order in which `fill` has it.
@@ -35,7 +35,7 @@ _FIELDS = ("body", "task_id", "argsrepr", "kwargsrepr", "delivery_tag")
 class Stencil:
     """One task's messages before their ids and arguments are known. Good for as long as `options` hold."""
 
-    __slots__ = ("_argsrepr", "_kwargsrepr", "_pick", "_text")
+    __slots__ = ("_argsrepr", "_embed", "_kwargsrepr", "_pick", "_text")
 
     #: Ids that `fill` needs for each message: its own, and a delivery tag.
     ids_each = 2
@@ -53,15 +53,16 @@ class Stencil:
             "headers": headers,
             "properties": properties,
         }
+        self._embed = encode_text(options.embed) if options.embed else _EMBED
         self._text, self._pick = _cut(encode_text(envelope), nonce)
         self._argsrepr = None if options.argsrepr is None else quote(options.argsrepr)[1:-1]
         self._kwargsrepr = None if options.kwargsrepr is None else quote(options.kwargsrepr)[1:-1]
 
     def fill(self, arguments: Iterable[Arguments], ids: Sequence[str]) -> list[str]:
         """Return one envelope for each pair of arguments; `ids` has a task id and a delivery tag for each."""
-        text, pick, describe = self._text, self._pick, self._describe
+        text, pick, describe, embed = self._text, self._pick, self._describe, self._embed
         return [
-            text % pick((_body(args, kwargs), quote(task_id)[1:-1], *describe(args, kwargs), tag))
+            text % pick((_body(args, kwargs, embed), quote(task_id)[1:-1], *describe(args, kwargs), tag))
             for (args, kwargs), task_id, tag in zip(arguments, ids[::2], ids[1::2], strict=True)
         ]
 
@@ -74,10 +75,10 @@ class Stencil:
         return of_args, of_kwargs
 
 
-def _body(args: Sequence[Any] | None, kwargs: Mapping[str, Any] | None) -> str:
+def _body(args: Sequence[Any] | None, kwargs: Mapping[str, Any] | None, embed: str) -> str:
     if args is not None and not isinstance(args, (list, tuple)):
         raise TypeError(f"task arguments must be a list or a tuple, not {args!r}")
-    return base64_text(f"[{encode_text(args or ())}, {encode_text(kwargs or {})}, {_EMBED}]")
+    return base64_text(f"[{encode_text(args or ())}, {encode_text(kwargs or {})}, {embed}]")
 
 
 def _headers(name: str, options: Options, *, marks: dict[str, str], now: datetime) -> dict[str, Any]:

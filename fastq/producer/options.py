@@ -119,6 +119,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     group_id: str | None = None
     group_index: int | None = None
     retries: int = 0
+    #: Callbacks, errbacks, chain, chord: the third part of the body; None: there are none.
+    embed: Any = None
 
 
 class Keys(msgspec.Struct, frozen=True, kw_only=True):

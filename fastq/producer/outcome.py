@@ -2,32 +2,18 @@
 
 from __future__ import annotations
 
-import json
-from base64 import b64decode
-from datetime import date, datetime, time
-from decimal import Decimal
 from typing import TYPE_CHECKING, Any
-from uuid import UUID
 
 import msgspec
 
 from fastq.errors import TaskFailed, TaskRevoked
+from fastq.wire.kombu_json import loads
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    pass
 
 #: States after which nothing more comes.
 FINAL = frozenset({"SUCCESS", "FAILURE", "REVOKED"})
-
-_READ: dict[str, Callable[[Any], Any]] = {
-    "datetime": datetime.fromisoformat,
-    "date": date.fromisoformat,
-    "time": time.fromisoformat,
-    "decimal": Decimal,
-    "uuid": lambda value: UUID(**value),
-    "bytes": lambda value: value.encode("utf-8"),
-    "base64": b64decode,
-}
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
@@ -81,12 +67,5 @@ def read_outcome(stored: bytes | str | None) -> Outcome:
     """Read a stored result; an absent one is pending, as for Celery."""
     if stored is None:
         return Outcome()
-    meta = json.loads(stored, object_hook=_revive)
+    meta = loads(stored)
     return Outcome(status=meta["status"], result=meta.get("result"), traceback=meta.get("traceback"))
-
-
-def _revive(found: dict[str, Any]) -> Any:
-    if found.keys() != {"__type__", "__value__"}:
-        return found
-    read = _READ.get(found["__type__"])
-    return found if read is None else read(found["__value__"])

@@ -18,7 +18,7 @@ from fastq.program import ProgramInfo, ResultInfo, Verdict
 from fastq.transport.connect import RESULT_STORE, Endpoint
 from fastq.transport.redis.keys import Keys
 from fastq.transport.redis.registry import describe_process
-from fastq.transport.urls import Address
+from fastq.transport.urls import Address, read_urls
 from fastq.worker.broker import Broker, ResultLink, Retries
 from fastq.worker.cluster.actions import Actions
 from fastq.worker.cluster.commands.state import View
@@ -447,8 +447,11 @@ def make_results(
 
 
 def result_endpoint(results: ResultInfo) -> Endpoint:
-    """Where Celery's own backend would connect to: its parameters, which settings may have changed, not its URL."""
+    """Where Celery's own backend would connect to: its parameters, which settings may have changed, not its URL. A
+    native application has an URL and nothing else."""
     options = results.options
+    if not options:
+        return Endpoint(read_urls(results.url), options=results.transport_options, role=RESULT_STORE)
     given = {name: options[name] for name in ("host", "port", "path", "username", "password") if options.get(name)}
     if hosts := options.get("hosts"):
         given["sentinels"] = tuple((host["host"], int(host["port"])) for host in hosts)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from fastq.compat.celery.results import SCRIPT
+from fastq.results.redis import SCRIPT
 from tests.fix_redis import Database
 
 KEY = "celery-task-meta-1"

@@ -12,8 +12,7 @@ import pytest
 from celery import Celery, signals
 
 from fastq import _core
-from fastq.compat.celery.verdict import join, split
-from fastq.program import Verdict
+from fastq.program import Verdict, join_verdict, split_verdict
 from tests.child_lab import ChildLab, stored
 from tests.core.task_ring import KIND_OUTCOME, envelope
 
@@ -48,7 +47,7 @@ class Judged:
     """One verdict, carried out."""
 
     def __init__(self, lab: ChildLab, verdict: Verdict, message: bytes) -> None:
-        lab.ring.put(join(verdict, message), kind=_core.VERDICT, flags=_core.LATE)
+        lab.ring.put(join_verdict(verdict, message), kind=_core.VERDICT, flags=_core.LATE)
         answers = lab.run()
         self.outcomes = [answer.outcome for answer in answers if answer.kind == KIND_OUTCOME]
         self.requeued = [answer.data for answer in answers if answer.outcome == _core.REQUEUE]
@@ -87,7 +86,7 @@ def failures() -> Iterator[list[Any]]:
 
 
 def test_a_verdict_survives_the_ring() -> None:
-    assert split(join(LOST, b"{}")) == (LOST, b"{}")
+    assert split_verdict(join_verdict(LOST, b"{}")) == (LOST, b"{}")
 
 
 def test_a_lost_task_fails(labs: Any, failures: list[Any], caplog: pytest.LogCaptureFixture) -> None:

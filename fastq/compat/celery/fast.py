@@ -32,7 +32,8 @@ from fastq import _core
 from fastq.compat.celery.context import CalledContext, PlainContext, reprs_of
 from fastq.compat.celery.events import Eventer, shower
 from fastq.compat.celery.failure import Failure
-from fastq.compat.celery.results import GUARD, ResultRing, compression_of
+from fastq.compat.celery.results import ResultRing, compression_of
+from fastq.results.redis import GUARD
 from fastq.wire.packed import read_arguments
 
 

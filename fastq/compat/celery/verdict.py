@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import msgspec
 from billiard.exceptions import TimeLimitExceeded
 from celery import signals
 from celery.utils.log import get_logger
@@ -18,23 +17,9 @@ from fastq import _core
 from fastq.compat.celery.aside import Aside
 from fastq.compat.celery.execute import logged, lost_info, settle
 from fastq.compat.celery.receive import Received, Receiver, Refused
-from fastq.program import Door, Verdict
+from fastq.program import Door, Verdict, split_verdict
 
 logger = get_logger("celery.worker.request")
-
-_decode = msgspec.msgpack.Decoder(Verdict).decode
-
-
-def split(payload: bytes) -> tuple[Verdict, bytes]:
-    """A verdict frame's payload: its length in four bytes, the verdict, the envelope."""
-    length = int.from_bytes(payload[:4], "little")
-    return _decode(payload[4 : 4 + length]), payload[4 + length :]
-
-
-def join(verdict: Verdict, envelope: bytes) -> bytes:
-    """The payload of a verdict frame."""
-    encoded = msgspec.msgpack.encode(verdict)
-    return len(encoded).to_bytes(4, "little") + encoded + envelope
 
 
 class Judge:
@@ -45,7 +30,7 @@ class Judge:
 
     def run(self, port: Door) -> None:
         """Tell everybody who has to know, and end the frame."""
-        verdict, raw = split(port.payload())
+        verdict, raw = split_verdict(port.payload())
         late = bool(port.flags & _core.LATE)
         try:
             received = self.receiver.receive(raw)

@@ -1,0 +1,307 @@
+"""The application: its settings, its tasks, and how they are sent.
+
+    app = FastQ("shop", broker="redis://127.0.0.1:6379/0", backend="redis://127.0.0.1:6379/0")
+
+    @app.task
+    def add(x: int, y: int) -> int:
+        return x + y
+
+Nothing connects before the first task is sent, and nothing heavy is imported before it is needed.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+import threading
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Concatenate, Literal, TypeVar, overload
+
+from fastq.app import signals
+from fastq.app.routes import route
+from fastq.app.settings import Settings, Wire, read_object
+from fastq.app.task import BaseTask, CoroutineTask, P, Task, read_options
+from fastq.errors import ApplicationError, SettingError, UnknownTask
+from fastq.producer.handle import as_stored
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from fastq.producer import AsyncHandle, AsyncProducer, Handle, Producer
+    from fastq.producer.options import SendOptions
+
+R = TypeVar("R")
+Function = Callable[..., Any]
+
+#: Every application of this process by its name; the last of that name.
+_apps: dict[str, FastQ] = {}
+
+
+def find_app(name: str) -> FastQ:
+    """The application of this name in this process. Raises ApplicationError."""
+    try:
+        return _apps[name]
+    except KeyError:
+        raise ApplicationError(f"no application is called {name!r} in this process; import it first") from None
+
+
+class FastQ:
+    """An application. `broker` and `backend` are Redis URLs; `settings` are those of `fastq.app.settings.Settings`.
+
+    Raises SettingError for a setting that does not exist or has a value of the wrong type.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        broker: str | None = None,
+        backend: str | None = None,
+        wire: Wire = "celery",
+        **settings: Any,
+    ) -> None:
+        self.name = name
+        self.conf = Settings()
+        addresses = {"broker_url": broker, "result_backend": backend}
+        given = {key: value for key, value in addresses.items() if value is not None}
+        self.conf.update({**given, "wire": wire, **settings}, where=f"FastQ({name!r})")
+        self.tasks: dict[str, BaseTask[Any, Any]] = {}
+        self._packages: list[tuple[Sequence[str] | Callable[[], Sequence[str]], str | None]] = []
+        self._lock = threading.Lock()
+        self._producer: Producer | None = None
+        self._async_producer: AsyncProducer | None = None
+        _apps[name] = self
+
+    def __repr__(self) -> str:
+        return f"<FastQ {self.name}>"
+
+    # ------------------------------------------------------------------------ settings
+
+    def config_from_object(self, source: Any, *, namespace: str = "") -> None:
+        """Take settings from a module or its name, a class, an object or a mapping; see `settings.read_object`."""
+        self.conf.update(read_object(source, namespace=namespace), where=f"config_from_object({source!r})")
+
+    # ------------------------------------------------------------------------ tasks
+
+    @overload
+    def task(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> CoroutineTask[P, R]: ...  # type: ignore[overload-overlap]
+    @overload
+    def task(self, function: Callable[P, R], /) -> Task[P, R]: ...
+    @overload
+    def task(self, *, name: str | None = None, bind: Literal[True], **options: Any) -> _BoundDecorator: ...
+    @overload
+    def task(self, *, name: str | None = None, **options: Any) -> _Decorator: ...
+    def task(self, function: Function | None = None, *, name: str | None = None, **options: Any) -> Any:
+        """Make a task of a function or coroutine function, by default under the name `module.function`.
+
+        `options` are those of `TaskOptions`. Raises OptionError for one that does not exist, and ApplicationError for a
+        name that another function has.
+        """
+        if function is None:
+            return lambda inner: self._add(inner, name=name, options=options)
+        return self._add(function, name=name, options=options)
+
+    def _add(self, function: Function, *, name: str | None, options: Mapping[str, Any]) -> BaseTask[Any, Any]:
+        full = name or self._name_of(function)
+        kind = CoroutineTask if _is_coroutine(function) else Task
+        task: BaseTask[Any, Any] = kind(self, function, name=full, options=read_options(options, name=full))
+        old = self.tasks.get(full)
+        if old is not None and _place(old.function) != _place(function):
+            raise ApplicationError(f"two functions are called {full!r}: {_place(old.function)} and {_place(function)}")
+        self.tasks[full] = task
+        return task
+
+    def _name_of(self, function: Function) -> str:
+        module = function.__module__
+        if module == "__main__":
+            spec = getattr(sys.modules.get("__main__"), "__spec__", None)
+            module = spec.name.removesuffix(".__main__") if spec is not None else self.name
+        return f"{module}.{function.__name__}"
+
+    def autodiscover_tasks(
+        self, packages: Sequence[str] | Callable[[], Sequence[str]] | None = None, *, related_name: str | None = "tasks"
+    ) -> None:
+        """Have a worker import the module `related_name` of each package, where there is one.
+
+        None stands for Django's INSTALLED_APPS. `related_name=None` imports the packages themselves.
+        """
+        self._packages.append((_installed_apps if packages is None else packages, related_name))
+
+    def import_tasks(self) -> None:
+        """Import what registers tasks: `imports`, `include`, and what `autodiscover_tasks` was told. A worker does."""
+        for module in (*self.conf.imports, *self.conf.include):
+            importlib.import_module(module)
+        for packages, related_name in self._packages:
+            for package in packages() if callable(packages) else packages:
+                _import_related(package, related_name)
+
+    # ------------------------------------------------------------------------ sending
+
+    def send_task(
+        self,
+        name: str,
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        **options: Unpack[SendOptions],
+    ) -> Handle[Any]:
+        """Send a task by its name, whoever has it. Raises as `Producer.send`."""
+        return self._send(self.tasks.get(name) or name, args, kwargs or {}, options)
+
+    def AsyncResult(self, task_id: str) -> Handle[Any]:
+        """The handle of a task that was sent, by whomever."""
+        return self.producer.handle(task_id)
+
+    @property
+    def producer(self) -> Producer:
+        """What sends tasks; made at first use."""
+        if self._producer is None:
+            from fastq.producer import Producer
+
+            with self._lock:
+                if self._producer is None:
+                    self._producer = Producer(self.conf.broker_url, **self._producer_options())
+        return self._producer
+
+    @property
+    def async_producer(self) -> AsyncProducer:
+        """The same for programs with an event loop."""
+        if self._async_producer is None:
+            from fastq.producer import AsyncProducer
+
+            with self._lock:
+                if self._async_producer is None:
+                    self._async_producer = AsyncProducer(self.conf.broker_url, **self._producer_options())
+        return self._async_producer
+
+    def _producer_options(self) -> dict[str, Any]:
+        conf = self.conf
+        return {
+            "queue": conf.default_queue,
+            "priority": conf.task_default_priority or 0,
+            "wire": conf.wire,
+            "transport_options": conf.broker_transport_options,
+            "use_ssl": conf.broker_use_ssl,
+            "result_url": conf.result_backend,
+            "result_options": conf.result_backend_transport_options,
+            "result_prefix": str(conf.result_backend_transport_options.get("global_keyprefix") or ""),
+        }
+
+    def _send(
+        self, task: BaseTask[Any, Any] | str, args: Sequence[Any], kwargs: Mapping[str, Any], options: Mapping[str, Any]
+    ) -> Handle[Any]:
+        name, chosen = self._decide(task, args, kwargs, options)
+        self._announce(name, args, kwargs, chosen)
+        decode = as_stored if isinstance(task, str) else task.decode
+        handle = self.producer.send(name, args, kwargs, decode=decode, **chosen)
+        if signals.after_task_publish.receivers:
+            signals.after_task_publish.send(name, body=(args, kwargs, {}), routing_key=chosen.get("queue"), exchange="")
+        return handle
+
+    async def _asend(
+        self, task: BaseTask[Any, Any] | str, args: Sequence[Any], kwargs: Mapping[str, Any], options: Mapping[str, Any]
+    ) -> AsyncHandle[Any]:
+        name, chosen = self._decide(task, args, kwargs, options)
+        self._announce(name, args, kwargs, chosen)
+        decode = as_stored if isinstance(task, str) else task.decode
+        handle = await self.async_producer.send(name, args, kwargs, decode=decode, **chosen)
+        if signals.after_task_publish.receivers:
+            signals.after_task_publish.send(name, body=(args, kwargs, {}), routing_key=chosen.get("queue"), exchange="")
+        return handle
+
+    def _decide(
+        self, task: BaseTask[Any, Any] | str, args: Any, kwargs: Any, options: Mapping[str, Any]
+    ) -> tuple[str, dict[str, Any]]:
+        """The name, and the options of the message: those of the call win over routes, and these over the task's."""
+        if isinstance(task, str):
+            name, own = task, {}
+        else:
+            name, own = task.name, _own_options(task)
+        if self.conf.task_routes:
+            routed = route(self.conf.task_routes, name, args=args, kwargs=kwargs, options=options, task=task)
+            own = {**own, **routed}
+        return name, {**own, **{key: value for key, value in options.items() if value is not None}}
+
+    def _announce(self, name: str, args: Any, kwargs: Any, chosen: dict[str, Any]) -> None:
+        if not signals.before_task_publish.receivers:
+            return
+        chosen["headers"] = dict(chosen.get("headers") or {})
+        signals.before_task_publish.send(
+            name, body=(args, kwargs, {}), headers=chosen["headers"], routing_key=chosen.get("queue"), exchange=""
+        )
+
+    def find_task(self, name: str) -> BaseTask[Any, Any]:
+        """The task of this name. Raises UnknownTask."""
+        try:
+            return self.tasks[name]
+        except KeyError:
+            raise UnknownTask(f"the application {self.name!r} has no task {name!r}", task=name) from None
+
+    def close(self) -> None:
+        """Let the connections go; they are made again when needed."""
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            producer.close()
+
+
+class _Decorator:
+    """What `app.task(...)` returns, for type checkers only."""
+
+    @overload
+    def __call__(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> CoroutineTask[P, R]: ...  # type: ignore[overload-overlap]
+    @overload
+    def __call__(self, function: Callable[P, R], /) -> Task[P, R]: ...
+    def __call__(self, function: Function, /) -> Any: ...
+
+
+class _BoundDecorator:
+    """The same with bind=True: the first argument is the task, and callers do not give it."""
+
+    @overload
+    def __call__(  # type: ignore[overload-overlap]
+        self, function: Callable[Concatenate[Any, P], Coroutine[Any, Any, R]], /
+    ) -> CoroutineTask[P, R]: ...
+    @overload
+    def __call__(self, function: Callable[Concatenate[Any, P], R], /) -> Task[P, R]: ...
+    def __call__(self, function: Function, /) -> Any: ...
+
+
+#: Options of a task that go into its messages.
+_SENT = ("queue", "priority", "expires")
+
+
+def _own_options(task: BaseTask[Any, Any]) -> dict[str, Any]:
+    own = task.options
+    return {name: value for name in _SENT if (value := getattr(own, name)) is not None}
+
+
+def _is_coroutine(function: Function) -> bool:
+    import inspect
+
+    return inspect.iscoroutinefunction(function)
+
+
+def _place(function: Function) -> str:
+    code = getattr(function, "__code__", None)
+    return f"{code.co_filename}:{code.co_firstlineno}" if code is not None else repr(function)
+
+
+def _installed_apps() -> list[str]:
+    if "django" not in sys.modules:
+        raise SettingError(
+            "autodiscover_tasks() without packages looks at Django's INSTALLED_APPS; Django is not loaded"
+        )
+    from django.apps import apps
+
+    return [config.name for config in apps.get_app_configs()]
+
+
+def _import_related(package: str, related_name: str | None) -> None:
+    if related_name is None:
+        importlib.import_module(package)
+        return
+    name = f"{package}.{related_name}"
+    # Looked for first: an import error inside of a module of tasks must be heard of.
+    importlib.import_module(package)
+    if importlib.util.find_spec(name) is not None:
+        importlib.import_module(name)

@@ -1,0 +1,81 @@
+"""Find the native application that -A names, if it is one; anything else is for Celery's rules."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+import sys
+import traceback
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from fastq.errors import ApplicationError
+
+if TYPE_CHECKING:
+    from fastq.app.app import FastQ
+
+#: Where an application is looked for in a module, before anything else in it.
+_USUAL = ("app", "fastq", "celery")
+
+
+def find_native(name: str | None) -> FastQ | None:
+    """The FastQ object of `module`, `module:attribute` or `module.attribute`; None if there is none.
+
+    What cannot be imported is None as well if Celery is installed, whose rules then say what is wrong; without Celery
+    it is an ApplicationError.
+    """
+    if not name:
+        return None
+    here = os.getcwd()
+    sys.path[:] = [here, *(entry for entry in sys.path if entry not in ("", here))]
+    try:
+        found = _look(name)
+    except (Exception, SystemExit) as error:
+        if importlib.util.find_spec("celery") is not None:
+            return None
+        details = traceback.format_exc()
+        raise ApplicationError(f"-A {name}: importing it failed: {_last_line(error)}", details=details) from error
+    if found is None and importlib.util.find_spec("celery") is None:
+        raise ApplicationError(f"-A {name}: there is no FastQ application in it; name it as module:attribute")
+    return found
+
+
+def _look(name: str) -> FastQ | None:
+    module_name, colon, attribute = name.partition(":")
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError:
+        parent, dot, last = module_name.rpartition(".")
+        if colon or not dot:
+            raise
+        module, colon, attribute = importlib.import_module(parent), ":", last
+    if "fastq.app.app" not in sys.modules:
+        return None
+    return _native(_attribute(module, attribute)) if colon else _in_module(module)
+
+
+def _attribute(module: ModuleType, path: str) -> Any:
+    found: Any = module
+    for part in path.split("."):
+        found = getattr(found, part)
+    return found
+
+
+def _in_module(module: ModuleType) -> FastQ | None:
+    values = vars(module)
+    for value in (*(values.get(name) for name in _USUAL), *values.values()):
+        found = _native(value)
+        if found is not None:
+            return found
+    return None
+
+
+def _native(value: Any) -> FastQ | None:
+    from fastq.app.app import FastQ
+
+    return value if isinstance(value, FastQ) else None
+
+
+def _last_line(error: BaseException) -> str:
+    return " ".join("".join(traceback.format_exception_only(type(error), error)).split())

@@ -1,0 +1,147 @@
+"""A native application behind the port of `fastq.program`: loaded in the nursery, inherited by children."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import traceback
+from collections.abc import Sequence
+from typing import Any
+
+from fastq import log
+from fastq.app import signals
+from fastq.app.app import FastQ
+from fastq.app.describe import describe
+from fastq.app.running import context
+from fastq.config.nodename import file_name, node_name
+from fastq.config.settings import WorkerOptions
+from fastq.errors import ApplicationError, FastqError
+from fastq.program import Door, ProgramInfo, Question, Reply, Worker
+
+logger = logging.getLogger(__name__)
+
+
+class NativeProgram:
+    """One FastQ application, as nursery and children use it."""
+
+    def __init__(self, app: FastQ) -> None:
+        self.app = app
+        self.node = ""
+        self._options = WorkerOptions()
+        self._names: list[str] = []
+        self._child: Any = None
+
+    # ------------------------------------------------------------------------ in the nursery
+
+    def load(self, options: WorkerOptions) -> None:
+        """Apply the options, import the tasks, set logging up. Raises ApplicationError, SettingError or OptionError."""
+        self._options, self.node = options, node_name(options.hostname)
+        addresses = {"broker_url": options.broker, "result_backend": options.result_backend}
+        self.app.conf.update({k: v for k, v in addresses.items() if v}, where="the command line")
+        self.app.conf.include = [*self.app.conf.include, *options.include]
+        self._set_up_logging()
+        try:
+            self.app.import_tasks()
+        except FastqError:
+            raise
+        except Exception as error:
+            line = " ".join("".join(traceback.format_exception_only(type(error), error)).split())
+            raise ApplicationError(
+                f"importing the tasks of {self.app.name!r} failed: {line}", details=traceback.format_exc(), exit_code=1
+            ) from error
+        signals.worker_init.send(self.app)
+
+    def _set_up_logging(self) -> None:
+        options, conf = self._options, self.app.conf
+        if signals.setup_logging.receivers:
+            signals.setup_logging.send(self.app, loglevel=options.loglevel, logfile=options.logfile, format="")
+            return
+        if not conf.worker_hijack_root_logger:
+            return
+        handler = log.setup(
+            options.loglevel,
+            logfile=options.logfile and file_name(options.logfile, node=self.node),
+            format=conf.worker_log_format or None,
+            color=False if options.no_color else None,
+        )
+        if options.log_format == "json":
+            handler.setFormatter(log.JsonFormatter(_current))
+
+    def start(self) -> None:
+        """A native application runs nothing beside its tasks here."""
+
+    def describe(self, *, numbered: Sequence[str] = ()) -> ProgramInfo:
+        """What the engine may know. The order of its tasks is the numbering in frames."""
+        info = describe(self.app, self._options, node=self.node, numbered=numbered)
+        self._names = [task.name for task in info.tasks]
+        return info
+
+    def before_fork(self) -> None:
+        """Let go of connections that importing has made, and import what every child needs."""
+        import fastq.app.running.child
+        import fastq.producer  # noqa: F401  imported here, once, for all children
+
+        self.app.close()
+
+    def notify(self, signal: str, arguments: dict[str, Any]) -> None:
+        """Send a signal of the worker to the application."""
+        getattr(signals, signal).send(self.app, **arguments)
+
+    def run_due(self) -> float | None:
+        """Nothing is on a timer."""
+        return None
+
+    def remember(self, revoked: list[str]) -> None:
+        """Nothing: there is no state database."""
+
+    # ------------------------------------------------------------------------ in a child
+
+    def child_init(self, port: Door, *, number: int) -> None:
+        """Become the child `number`, counted from 1."""
+        from fastq.app.running.child import Child
+
+        self._child = Child(
+            self.app,
+            node=self.node,
+            number=number,
+            port=port,
+            names=self._names,
+            dead_letter=self._options.dead_letter,
+        )
+        self._child.start()
+
+    def runner(self, *, max_tasks: int | None = None) -> Worker | None:
+        """The compiled runner, unless FASTQ_FAST=0."""
+        if os.environ.get("FASTQ_FAST") == "0":
+            return None
+        found: Worker = self._child.runner(max_tasks=max_tasks)
+        return found
+
+    def run(self, port: Door) -> None:
+        """Carry out one started frame."""
+        self._child.run(port)
+
+    def child_exit(self, code: int) -> None:
+        """Tell the application that this child ends."""
+        if self._child is not None:
+            self._child.stop()
+
+    # ------------------------------------------------------------------------ beside the children
+
+    def aside_init(self) -> None:
+        """A process that answers questions needs nothing."""
+
+    def answer(self, question: Question) -> Reply:
+        """A native application has no commands of its own, and its bodies are JSON."""
+        text = f"a native application does not answer {question.kind!r} {question.name}".strip()
+        return Reply(value=json.dumps({"error": text}).encode(), failed=True)
+
+    def run_schedule(self) -> None:
+        """Not called: `ProgramInfo.beat` is False."""
+
+
+def _current() -> tuple[str, str] | None:
+    """(name, id) of the task that runs here, for records of the log."""
+    found = context.current()
+    return (found[0].name, found[1].id) if found else None

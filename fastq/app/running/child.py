@@ -1,0 +1,183 @@
+"""Be a child that runs the functions of a native application; the compiled way where it is possible."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from fastq import _core, log
+from fastq.app import signals
+from fastq.app.running import context
+from fastq.app.running.context import PlainRequest
+from fastq.app.running.execute import End, Ended, Executor, call_hook, choose, log_success, logger, own_process
+from fastq.app.running.judge import Judge
+from fastq.app.running.letters import Letters
+from fastq.app.running.results import Results
+from fastq.errors import MemoryLimitExceeded, SoftTimeLimitExceeded
+from fastq.results.redis import GUARD
+from fastq.wire.kombu_json import encode_text, loads
+from fastq.wire.packed import read_arguments
+
+if TYPE_CHECKING:
+    from fastq.app.app import FastQ
+    from fastq.app.task import BaseTask
+    from fastq.program import Door, Worker
+
+
+class Child:
+    """One child of one application. Everything is made before the first frame, and used by one thread."""
+
+    def __init__(
+        self, app: FastQ, *, node: str, number: int, port: Door, names: list[str], dead_letter: tuple[str, ...]
+    ) -> None:
+        self.app, self.node, self.number, self.port, self.names = app, node, number, port, names
+        port.know_tasks([name.encode() for name in names])
+        self.results = Results(app)
+        self.executor = Executor(
+            app, port=port, node=node, letters=Letters(dead_letter, node=node), results=self.results
+        )
+        self.judge = Judge(self.executor)
+        self._runner: Any = None
+
+    # ------------------------------------------------------------------------ beginning and end
+
+    def start(self) -> None:
+        """Become the process: its name, its signals, the application's set-up."""
+        log.name_process(log.child_name(self.number))
+        sys.stdin = open(os.devnull)  # noqa: SIM115  for the rest of the process's life
+        for number in (signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP):
+            signal.signal(number, _end)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGUSR1, self._interrupt)
+        signals.worker_process_init.send(self.app)
+
+    def stop(self) -> None:
+        """Tell the application that this process ends, and let its connections go."""
+        signals.worker_process_shutdown.send(self.app)
+        self.app.close()
+
+    def _interrupt(self, _number: int, _frame: Any) -> None:
+        in_plain_task = self._runner is not None and self._runner.interruptible
+        if not (self.executor.interruptible or in_plain_task):
+            return
+        if self.port.soft_limit_hits():
+            raise SoftTimeLimitExceeded("the soft time limit is over")
+        if self.port.memory_limit_hits():
+            raise MemoryLimitExceeded("this process has more memory of its own than --max-memory-hard allows")
+
+    # ------------------------------------------------------------------------ frames
+
+    def run(self, port: Door) -> None:
+        """Carry out one started frame."""
+        if port.kind == _core.VERDICT:
+            self.judge.run(port)
+        else:
+            self.executor.run(port)
+
+    def runner(self, *, max_tasks: int | None = None, idle_s: float = -1.0) -> Worker:
+        """The compiled runner of plain tasks; it leaves to `run` what `_prepare` has no answer for."""
+        ident = threading.get_ident()
+        port: Any = self.port
+        self._runner = _core.Runner(
+            port,
+            tasks=len(self.names),
+            task_stack=_core.Stack(context.tasks, context.tasks.storage, ident),
+            prepare=self._prepare,
+            decode=msgspec.json.Decoder().decode,
+            loads=loads,
+            unpack=read_arguments,
+            encode=encode_text,
+            quote=json.encoder.encode_basestring_ascii,
+            stamp=_stamp,
+            on_error=self._on_error,
+            hostname=self.node,
+            prerun=signals.task_prerun,
+            postrun=signals.task_postrun,
+            success=signals.task_success,
+            key_prefix=self.results.key_prefix,
+            expires_s=self.results.expires_s,
+            guard=GUARD,
+            started=encode_text(own_process(self.node)).encode(),
+            max_tasks=max_tasks or 0,
+            idle_s=idle_s,
+        )
+        found: Worker = self._runner
+        return found
+
+    def _prepare(self, index: int) -> Any:
+        """The task of this number for the runner; None if its frames are Python's."""
+        task = self.app.tasks.get(self.names[index])
+        if task is None or task.is_coroutine:
+            return None
+        caller = self.executor.caller(task)
+        function = caller if caller.checks or caller.prefix else task.function
+        conf, own = self.app.conf, task.options
+        return _core.PlainTask(
+            _Facts(task, ignore_result=not self.results.enabled or choose(own.ignore_result, conf.task_ignore_result)),
+            fun=function,
+            request_class=PlainRequest,
+            requests=_core.Stack(context.requests, context.requests.storage, threading.get_ident()),
+            store=self._store,
+            follow=_follows_nothing,
+            log_success=self._after_success(task),
+            in_ring=self.results.enabled,
+            tracked=choose(own.track_started, conf.task_track_started),
+        )
+
+    @staticmethod
+    def _after_success(task: BaseTask[Any, Any]) -> Callable[[Any, Any, float], None] | None:
+        hook = task.options.on_success
+        if hook is None and not logger.isEnabledFor(logging.INFO):
+            return None
+
+        def after(request: Any, value: Any, runtime_s: float) -> None:
+            log_success(task, request, value, runtime_s)
+            call_hook(hook, task, request, value)
+
+        return after
+
+    def _store(self, request: Any, value: Any) -> None:
+        """For a result that is too large for the compiled way."""
+        count, data = self.results.commands("SUCCESS", value, request=request)
+        if count:
+            self.port.store(count, data)
+
+    def _on_error(self, plain: Any, request: Any, _args: Any, _kwargs: Any, late: bool, _stage: int) -> Any:
+        return self.executor.failed(self._runner, plain, request, late)
+
+
+class _Facts:
+    """A task as the compiled runner and receivers of signals see it: the task itself, with `ignore_result` decided."""
+
+    def __init__(self, task: BaseTask[Any, Any], *, ignore_result: bool) -> None:
+        self._task, self.ignore_result = task, ignore_result
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._task, name)
+
+
+def _follows_nothing(_request: Any, _value: Any, _ignore: bool) -> bool:
+    return False
+
+
+def _stamp(second: int) -> tuple[bytes, bytes]:
+    """A moment as results are dated, for a whole second, split where the microseconds stand."""
+    text = datetime.datetime.fromtimestamp(second, datetime.timezone.utc).isoformat().encode()
+    return text[:19], text[19:]
+
+
+def _end(number: int, _frame: Any) -> None:
+    # By an exception, so that `finally` blocks of the task run.
+    raise Ended(128 + number)
+
+
+__all__ = ["Child", "End"]

@@ -1,0 +1,181 @@
+"""Which request is carried out here, and what it says of itself."""
+
+from __future__ import annotations
+
+import threading
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any
+
+from fastq.app.running.message import Message, open_message
+from fastq.errors import TaskError
+
+if TYPE_CHECKING:
+    from fastq.app.task import BaseTask
+
+
+class Request:
+    """One execution of a task: what its message says. `children` are the ids of what it has sent."""
+
+    __slots__ = ("_message", "hostname")
+
+    #: Stored with the result; the compiled runner reads it.
+    _children: Any = ()
+
+    def __init__(self, message: Message, *, hostname: str) -> None:
+        self._message, self.hostname = message, hostname
+
+    def __repr__(self) -> str:
+        return f"<Request {self.id}>"
+
+    @property
+    def message(self) -> Message:
+        """The message, opened."""
+        return self._message
+
+    @property
+    def id(self) -> str:
+        """The id of the task."""
+        return self.message.header.id
+
+    @property
+    def args(self) -> list[Any]:
+        """Positional arguments, as they were sent."""
+        return self.message.args
+
+    @property
+    def kwargs(self) -> dict[str, Any]:
+        """Keyword arguments, as they were sent."""
+        return self.message.kwargs
+
+    @property
+    def retries(self) -> int:
+        """How many attempts there have been before this one."""
+        return self.message.header.retries
+
+    @property
+    def root_id(self) -> str:
+        """The first task of the workflow."""
+        return str(self.message.headers.get("root_id") or self.id)
+
+    @property
+    def parent_id(self) -> str | None:
+        """The task that has sent this one."""
+        found = self.message.headers.get("parent_id")
+        return None if found is None else str(found)
+
+    @property
+    def group(self) -> str | None:
+        """The id of the group that this task belongs to."""
+        found = self.message.headers.get("group")
+        return None if found is None else str(found)
+
+    @property
+    def headers(self) -> dict[str, Any]:
+        """All headers of the message."""
+        return self.message.headers
+
+    @property
+    def delivery_info(self) -> dict[str, Any]:
+        """exchange, routing_key, priority, redelivered."""
+        header = self.message.header
+        return {
+            "exchange": header.exchange,
+            "routing_key": header.routing_key,
+            "priority": self.message.properties.get("priority"),
+            "redelivered": header.redelivered,
+        }
+
+    @property
+    def ignore_result(self) -> bool | None:
+        """What the message says; None leaves it to the task."""
+        return self.message.header.ignore_result
+
+
+class PlainRequest(Request):
+    """The request of a plain task: the compiled runner makes it, and the message is opened at the first look."""
+
+    __slots__ = ("_carried",)
+
+    _carried: Any
+
+    @property
+    def message(self) -> Message:
+        """The message, opened now if it was not."""
+        try:
+            return self._message
+        except AttributeError:
+            self._message = open_message(self._carried.envelope)
+            return self._message
+
+    @property
+    def id(self) -> str:
+        """The id of the task."""
+        return str(self._carried.id)
+
+    @property
+    def args(self) -> list[Any]:
+        """Positional arguments, as they were sent."""
+        found: list[Any] = self._carried.args
+        return found
+
+    @property
+    def kwargs(self) -> dict[str, Any]:
+        """Keyword arguments, as they were sent."""
+        found: dict[str, Any] = self._carried.kwargs
+        return found
+
+
+class Stack:
+    """What runs in each thread, innermost last. The compiled runner writes to `storage` by itself."""
+
+    def __init__(self) -> None:
+        self.storage: dict[int, dict[str, list[Any]]] = {}
+
+    def push(self, item: Any) -> None:
+        """Begin."""
+        self.storage.setdefault(threading.get_ident(), {"stack": []})["stack"].append(item)
+
+    def pop(self) -> None:
+        """End what has begun last."""
+        ident = threading.get_ident()
+        entry = self.storage.get(ident)
+        if entry is not None and entry["stack"]:
+            entry["stack"].pop()
+        if entry is not None and not entry["stack"]:
+            del self.storage[ident]
+
+    @property
+    def top(self) -> Any:
+        """What runs in this thread, or None."""
+        entry = self.storage.get(threading.get_ident())
+        return entry["stack"][-1] if entry is not None and entry["stack"] else None
+
+
+#: Of threads that run functions.
+tasks, requests = Stack(), Stack()
+
+#: Of coroutines: each runs in a context of its own.
+running: ContextVar[tuple[BaseTask[Any, Any], Request] | None] = ContextVar("fastq_running", default=None)
+
+
+def current() -> tuple[BaseTask[Any, Any], Request] | None:
+    """The task that runs here and its request, or None."""
+    found = running.get()
+    if found is not None:
+        return found
+    request = requests.top
+    return (tasks.top, request) if request is not None else None
+
+
+def current_task() -> BaseTask[Any, Any] | None:
+    """The task that runs here, or None."""
+    found = current()
+    return found[0] if found else None
+
+
+def current_request() -> Request:
+    """The request that is carried out here. Raises TaskError outside of a task."""
+    found = current()
+    if found is None:
+        raise TaskError("no task runs here: there is a request only while a worker runs a task")
+    return found[1]

@@ -1,0 +1,381 @@
+"""Run one frame of a native application, and say how it has ended: result, retry, failure, and the message's fate."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from fastq import _core, clock
+from fastq.app import signals
+from fastq.app.running import context
+from fastq.app.running.arguments import Caller, caller_of
+from fastq.app.running.context import Request
+from fastq.app.running.letters import Letters
+from fastq.app.running.message import Message, open_message
+from fastq.app.running.results import Results, error_fields
+from fastq.errors import ArgumentError, Ignore, PeerError, Reject, Retry
+from fastq.wire.redelivery import mark_redelivered
+
+if TYPE_CHECKING:
+    from fastq.app.app import FastQ
+    from fastq.app.task import BaseTask
+    from fastq.program import Door
+
+logger = logging.getLogger("fastq.task")
+
+_OUTCOMES = {"ack": _core.ACK, "reject": _core.REJECT, "requeue": _core.REQUEUE}
+
+
+class Ended(SystemExit):
+    """Raised by our own handler of SIGTERM: the engine is ending this process, and takes care of the task."""
+
+
+class End(msgspec.Struct, frozen=True, kw_only=True):
+    """How an attempt has ended."""
+
+    state: str
+    value: Any = None
+    error: BaseException | None = None
+    traceback: str = ""
+    #: ack, reject or requeue: what becomes of a message that is acknowledged late.
+    decision: str = "ack"
+
+    @property
+    def counted(self) -> int:
+        """What `ChildPort.note_end` takes."""
+        return _COUNTED.get(self.state, _core.FAILED)
+
+
+_COUNTED = {
+    "SUCCESS": _core.SUCCEEDED,
+    "RETRY": _core.RETRIED,
+    "IGNORED": _core.IGNORED,
+    "REJECTED": _core.REJECTED,
+}
+
+
+class Executor:
+    """Carries out the frames of one child that runs functions, one at a time."""
+
+    def __init__(self, app: FastQ, *, port: Door, node: str, letters: Letters, results: Results) -> None:
+        self.app, self.port, self.node, self.letters, self.results = app, port, node, letters, results
+        self._callers: dict[str, Caller] = {}
+        #: True while a signal may interrupt what runs.
+        self.interruptible = False
+
+    def caller(self, task: BaseTask[Any, Any]) -> Caller:
+        """What calls this task's function with checked arguments; made once."""
+        found = self._callers.get(task.name)
+        if found is None:
+            prefix = (task,) if task.options.bind else ()
+            found = self._callers[task.name] = caller_of(task.function, name=task.name, prefix=prefix)
+        return found
+
+    # ------------------------------------------------------------------------ the full way
+
+    def run(self, port: Door) -> None:
+        """Run the task of the current frame and end the frame."""
+        raw, late = port.payload(), bool(port.flags & _core.LATE)
+        port.note_end(_core.DISCARDED)
+        try:
+            message = open_message(raw)
+        except PeerError as error:
+            self.refuse(raw, late=late, error=error)
+            return
+        task = self.app.tasks.get(message.header.task or "")
+        if task is None:
+            self.unknown(message, late=late)
+            return
+        request = Request(message, hostname=self.node)
+        end = self.attempt(task, request)
+        self.conclude(task, request, end, raw=raw, late=late)
+
+    def attempt(self, task: BaseTask[Any, Any], request: Request) -> End:
+        """Call the function. Raises Ended if this process is being ended."""
+        context.tasks.push(task)
+        context.requests.push(request)
+        began = clock.monotonic()
+        signals.task_prerun.send(task, task_id=request.id, task=task, args=request.args, kwargs=request.kwargs)
+        self._announce(task, request)
+        try:
+            self.interruptible = True
+            try:
+                value = self.caller(task)(*request.args, **request.kwargs)
+            finally:
+                self.interruptible = False
+            end = End(state="SUCCESS", value=value)
+            log_success(task, request, value, clock.monotonic() - began)
+        except Ended:
+            raise
+        except BaseException as error:
+            end = self.end_of(task, request, error)
+        finally:
+            context.requests.pop()
+            context.tasks.pop()
+        return end
+
+    def _announce(self, task: BaseTask[Any, Any], request: Request) -> None:
+        if choose(task.options.track_started, self.app.conf.task_track_started) and not self.ignores(task, request):
+            self.port.store(*self.results.commands("STARTED", own_process(self.node), request=request))
+
+    def ignores(self, task: BaseTask[Any, Any], request: Request) -> bool:
+        """Whether no result of this execution is stored: the message decides, else the task, else the application."""
+        asked = request.ignore_result
+        return choose(asked if asked is not None else task.options.ignore_result, self.app.conf.task_ignore_result)
+
+    # ------------------------------------------------------------------------ how it has ended
+
+    def end_of(self, task: BaseTask[Any, Any], request: Request, error: BaseException) -> End:
+        """What an error means. A retry has been sent when this returns."""
+        if isinstance(error, Ignore):
+            return End(state="IGNORED", error=error)
+        if isinstance(error, Reject):
+            return End(state="REJECTED", error=error, decision="requeue" if error.requeue else "reject")
+        asked = error if isinstance(error, Retry) else self._asks_again(task, request, error)
+        if asked is not None:
+            try:
+                self.send_again(task, request, asked)
+                return End(state="RETRY", error=asked, traceback=_traceback(error))
+            except Exception as failed:
+                logger.exception("Task %s[%s]: the retry cannot be sent", task.name, request.id)
+                error = failed
+        return End(state="FAILURE", error=error, traceback=_traceback(error), decision=self._after_failure(task))
+
+    @staticmethod
+    def _asks_again(task: BaseTask[Any, Any], request: Request, error: BaseException) -> Retry | None:
+        """The retry that the task's options ask for."""
+        own = task.options
+        if isinstance(error, ArgumentError) or not isinstance(error, own.autoretry_for):
+            return None
+        if isinstance(error, own.dont_autoretry_for):
+            return None
+        if own.max_retries is not None and request.retries >= own.max_retries:
+            return None
+        return task_retry(task, request, error)
+
+    def _after_failure(self, task: BaseTask[Any, Any]) -> str:
+        acks = choose(task.options.acks_on_failure_or_timeout, self.app.conf.task_acks_on_failure_or_timeout)
+        return "ack" if acks else "reject"
+
+    def send_again(self, task: BaseTask[Any, Any], request: Request, asked: Retry) -> None:
+        """Send the next attempt: the same id, the same options, one retry more. Raises as `Producer.send`."""
+        message = request.message
+        header, headers = message.header, message.headers
+        limits = headers.get("timelimit") or [None, None]
+        options: dict[str, Any] = {
+            "task_id": request.id,
+            "retries": header.retries + 1,
+            "countdown": asked.countdown,
+            "queue": header.routing_key or None,
+            "priority": message.properties.get("priority"),
+            "expires": headers.get("expires"),
+            "root_id": request.root_id,
+            "parent_id": request.parent_id,
+            "group_id": request.group,
+            "group_index": headers.get("group_index"),
+            "ignore_result": request.ignore_result,
+            "shadow": header.shadow,
+            "time_limit": limits[0],
+            "soft_time_limit": limits[1],
+            "embed": message.embed if any(message.embed.values()) else None,
+            "headers": {name: value for name, value in headers.items() if name not in _OWN_HEADERS},
+        }
+        self.app.producer.send(task.name, message.args, message.kwargs, **options)
+
+    # ------------------------------------------------------------------------ afterwards
+
+    def conclude(self, task: BaseTask[Any, Any], request: Request, end: End, *, raw: bytes, late: bool) -> None:
+        """Store the result, tell the application, end the frame. Leaves the process if the task has asked for it."""
+        end, stored = self._stored(task, request, end)
+        self.tell(task, request, end)
+        self.port.note_end(end.counted)
+        letter = self.letters.failed(raw, task, request, end.error) if end.state == "FAILURE" else None
+        self.settle(end.decision, raw=raw, late=late, stored=stored, letter=letter)
+        if isinstance(end.error, (SystemExit, KeyboardInterrupt)):
+            raise SystemExit(getattr(end.error, "code", 1))
+
+    def _stored(self, task: BaseTask[Any, Any], request: Request, end: End) -> tuple[End, tuple[int, bytes]]:
+        """The commands that store the end. A value that cannot be encoded makes a failure of a success."""
+        if end.state in ("IGNORED", "REJECTED") or not self._keeps(task, request, end):
+            return end, (0, b"")
+        value = end.value if end.state == "SUCCESS" else error_fields(_cause(end.error))
+        try:
+            return end, self.results.commands(end.state, value, request=request, traceback=end.traceback or None)
+        except Exception as error:
+            failed = End(state="FAILURE", error=error, traceback=_traceback(error), decision=self._after_failure(task))
+            fields = error_fields(error)
+            return failed, self.results.commands("FAILURE", fields, request=request, traceback=failed.traceback)
+
+    def _keeps(self, task: BaseTask[Any, Any], request: Request, end: End) -> bool:
+        if not self.ignores(task, request):
+            return True
+        errors = choose(task.options.store_errors_even_if_ignored, self.app.conf.task_store_errors_even_if_ignored)
+        return errors and end.state == "FAILURE"
+
+    def tell(self, task: BaseTask[Any, Any], request: Request, end: End) -> None:
+        """Log it, send the signals, call the task's own hooks."""
+        if end.state == "SUCCESS":
+            signals.task_success.send(task, result=end.value)
+            call_hook(task.options.on_success, task, request, end.value)
+        elif end.state == "RETRY":
+            logger.info("Task %s[%s] retry: %s", task.name, request.id, end.error)
+            signals.task_retry.send(task, request=request, reason=end.error, einfo=end.traceback)
+            call_hook(task.options.on_retry, task, request, end.error)
+        elif end.state == "FAILURE":
+            self.tell_failure(task, request, end)
+        else:
+            logger.info("Task %s[%s] %s: %s", task.name, request.id, end.state.lower(), end.error)
+        signals.task_postrun.send(
+            task,
+            task_id=request.id,
+            task=task,
+            args=request.args,
+            kwargs=request.kwargs,
+            retval=end.value if end.state == "SUCCESS" else end.error,
+            state=end.state,
+        )
+
+    @staticmethod
+    def tell_failure(task: BaseTask[Any, Any], request: Request, end: End) -> None:
+        """Of a failure, wherever it was found."""
+        logger.error("Task %s[%s] raised unexpected: %r\n%s", task.name, request.id, end.error, end.traceback.rstrip())
+        signals.task_failure.send(
+            task,
+            task_id=request.id,
+            exception=end.error,
+            args=request.args,
+            kwargs=request.kwargs,
+            traceback=getattr(end.error, "__traceback__", None),
+            einfo=end.traceback,
+        )
+        call_hook(task.options.on_failure, task, request, end.error)
+
+    def settle(
+        self,
+        decision: str,
+        *,
+        raw: bytes,
+        late: bool,
+        stored: tuple[int, bytes] = (0, b""),
+        letter: bytes | None = None,
+    ) -> None:
+        """End the current frame: results, then what becomes of the message; with a letter, it is put aside."""
+        if letter is not None and decision != "requeue":
+            if stored[0]:
+                self.port.store(*stored)
+            self.port.outcome(_core.DEAD, 0, letter)
+        elif late and decision == "requeue":
+            if stored[0]:
+                self.port.store(*stored)
+            self.port.outcome(_core.REQUEUE, 0, mark_redelivered(raw))
+        elif late or stored[0]:
+            self.port.outcome(_OUTCOMES["reject" if late and decision == "reject" else "ack"], *stored)
+        else:
+            self.port.finish()
+
+    # ------------------------------------------------------------------------ what cannot be run
+
+    def refuse(self, raw: bytes, *, late: bool, error: PeerError) -> None:
+        """A message that cannot be opened."""
+        logger.error("Refused a message: %s [%.1024r]", error, raw)
+        signals.task_rejected.send(None, message=raw, exc=error)
+        self.settle("reject", raw=raw, late=late, letter=self.letters.refused(raw, "undecodable", str(error)))
+
+    def unknown(self, message: Message, *, late: bool) -> None:
+        """A message of a task that nobody has registered."""
+        name, request = message.header.task, Request(message, hostname=self.node)
+        logger.error("Received unregistered task %r, id %s. Is the module that has it imported?", name, request.id)
+        fields = {"exc_type": "NotRegistered", "exc_message": [name], "exc_module": "celery.exceptions"}
+        stored = self.results.commands("FAILURE", fields, request=request)
+        signals.task_unknown.send(None, name=name, id=request.id, message=message.raw, exc=None)
+        letter = self.letters.refused(message.raw, "unknown", f"there is no task {name!r}")
+        self.settle("reject", raw=message.raw, late=late, stored=stored, letter=letter)
+
+    # ------------------------------------------------------------------------ for the compiled runner
+
+    def failed(self, runner: Any, plain: Any, request: Request, late: bool) -> Callable[[], None]:
+        """End a plain task that went wrong; the error is being handled. What is returned ends the frame."""
+        error = sys.exc_info()[1]
+        assert error is not None
+        runner.pop(plain)
+        if isinstance(error, Ended):
+            raise error
+        raw = self.port.payload()
+        end = self.end_of(plain.task, request, error)
+        return lambda: self.conclude(plain.task, request, end, raw=raw, late=late)
+
+
+#: Headers that are made anew for the next attempt, or that the options say.
+_OWN_HEADERS = frozenset(
+    {
+        "lang",
+        "task",
+        "id",
+        "shadow",
+        "eta",
+        "expires",
+        "group",
+        "group_index",
+        "retries",
+        "timelimit",
+        "root_id",
+        "parent_id",
+        "argsrepr",
+        "kwargsrepr",
+        "origin",
+        "ignore_result",
+        "replaced_task_nesting",
+        "stamped_headers",
+        "stamps",
+        "redelivered",
+    }
+)
+
+
+def task_retry(task: BaseTask[Any, Any], request: Request, error: BaseException) -> Retry:
+    """The next attempt after an error, by the task's options."""
+    delay_s = task.options.retry_delay_s(request.retries)
+    return Retry(f"Retry in {delay_s:.3g}s: {error!r}", cause=error, countdown=delay_s)
+
+
+def choose(own: bool | None, general: bool) -> bool:
+    """The task's own choice, else the application's."""
+    return general if own is None else own
+
+
+def own_process(node: str) -> dict[str, Any]:
+    """What STARTED says."""
+    return {"pid": os.getpid(), "hostname": node}
+
+
+def log_success(task: BaseTask[Any, Any], request: Request, value: Any, runtime_s: float) -> None:
+    """As Celery logs it."""
+    if logger.isEnabledFor(logging.INFO):
+        logger.info("Task %s[%s] succeeded in %ss: %.1024r", task.name, request.id, runtime_s, value)
+
+
+def call_hook(hook: Callable[..., Any] | None, task: Any, request: Request, value: Any) -> None:
+    """Call what the task's options name; an error in it is logged."""
+    if hook is None:
+        return
+    try:
+        hook(task, request, value)
+    except Exception:
+        logger.exception("Task %s[%s]: its %r failed", task.name, request.id, getattr(hook, "__name__", hook))
+
+
+def _cause(error: BaseException | None) -> BaseException:
+    # A retry is stored as the error that made it necessary.
+    found = error.cause if isinstance(error, Retry) and error.cause is not None else error
+    assert found is not None
+    return found
+
+
+def _traceback(error: BaseException) -> str:
+    return "".join(traceback.format_exception(type(error), error, error.__traceback__))

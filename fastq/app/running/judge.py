@@ -1,0 +1,93 @@
+"""Speak for a task that ended without its child: lost, too late, expired, revoked, unknown. The engine has decided."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+from fastq import _core
+from fastq.app import signals
+from fastq.app.running.context import Request
+from fastq.app.running.execute import End, Executor
+from fastq.app.running.message import open_message
+from fastq.errors import ChildLost, PeerError, TimeLimitExceeded
+from fastq.program import Door, Verdict, split_verdict
+
+if TYPE_CHECKING:
+    from fastq.app.task import BaseTask
+
+logger = logging.getLogger("fastq.task")
+
+#: What is stored for a task that was not run to its end: (exc_type, exc_module) as Celery names it.
+_REVOKED = {"exc_type": "TaskRevokedError", "exc_module": "celery.exceptions"}
+
+
+class Judge:
+    """Carries out verdict frames, with the means of the executor."""
+
+    def __init__(self, executor: Executor) -> None:
+        self.executor = executor
+
+    def run(self, port: Door) -> None:
+        """Store the state, tell the application, and end the frame."""
+        verdict, raw = split_verdict(port.payload())
+        late = bool(port.flags & _core.LATE)
+        try:
+            message = open_message(raw)
+        except PeerError as error:
+            self.executor.refuse(raw, late=late, error=error)
+            return
+        task = self.executor.app.tasks.get(message.header.task or "")
+        if task is None:
+            self.executor.unknown(message, late=late)
+            return
+        self._carry_out(verdict, task, Request(message, hostname=self.executor.node), raw=raw, late=late)
+
+    def _carry_out(
+        self, verdict: Verdict, task: BaseTask[Any, Any], request: Request, *, raw: bytes, late: bool
+    ) -> None:
+        kind = verdict.kind
+        if kind in ("expired", "revoked", "terminated"):
+            self._revoked(verdict, task, request, raw=raw, late=late)
+        elif kind == "cancelled":
+            self.executor.settle("requeue", raw=raw, late=late)
+        elif kind in ("unknown", "invalid"):
+            logger.error("Message %s was refused: %s", request.id, verdict.reason)
+            letter = self.executor.letters.refused(raw, "undecodable", verdict.reason)
+            self.executor.settle("reject", raw=raw, late=late, letter=letter)
+        else:
+            self._failed(verdict, task, request, raw=raw, late=late)
+
+    def _failed(self, verdict: Verdict, task: BaseTask[Any, Any], request: Request, *, raw: bytes, late: bool) -> None:
+        if verdict.kind == "timeout":
+            error: Exception = TimeLimitExceeded(f"the hard time limit of {verdict.limit_s:g} s was exceeded")
+        else:
+            error = ChildLost(verdict.reason)
+        poison = verdict.kind == "poison"
+        end = End(state="FAILURE", error=error, traceback=f"{type(error).__name__}: {error}\n")
+        end, stored = self.executor._stored(task, request, end)
+        self.executor.tell_failure(task, request, end)
+        letter = self.executor.letters.poisoned(raw, verdict) if poison and not verdict.put_aside else None
+        self.executor.settle(self._fate(verdict, task), raw=raw, late=late, stored=stored, letter=letter)
+
+    def _fate(self, verdict: Verdict, task: BaseTask[Any, Any]) -> str:
+        own, conf = task.options, self.executor.app.conf
+        if verdict.kind == "lost":
+            again = conf.task_reject_on_worker_lost if own.reject_on_worker_lost is None else own.reject_on_worker_lost
+            return "requeue" if again else "ack"
+        return "ack" if verdict.kind == "poison" else self.executor._after_failure(task)
+
+    def _revoked(self, verdict: Verdict, task: BaseTask[Any, Any], request: Request, *, raw: bytes, late: bool) -> None:
+        logger.info("Discarding revoked task: %s[%s]%s", task.name, request.id, verdict.reason)
+        fields = {**_REVOKED, "exc_message": [verdict.kind]}
+        stored = (0, b"")
+        if not self.executor.ignores(task, request):
+            stored = self.executor.results.commands("REVOKED", fields, request=request)
+        signals.task_revoked.send(
+            task,
+            request=request,
+            terminated=verdict.kind == "terminated",
+            signum=verdict.signal_number or None,
+            expired=verdict.kind == "expired",
+        )
+        self.executor.settle("ack", raw=raw, late=late, stored=stored)

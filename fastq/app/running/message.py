@@ -1,0 +1,69 @@
+"""Open a message for the task it names: arguments, what follows it, and what its headers say."""
+
+from __future__ import annotations
+
+import base64
+import json
+from typing import Any
+
+import msgspec
+
+from fastq.errors import BodyError, ContentRefused
+from fastq.wire.envelope import JSON, Header, read_header
+from fastq.wire.kombu_json import loads
+from fastq.wire.packed import as_json
+
+
+class Message(msgspec.Struct, frozen=True, kw_only=True):
+    """One message, opened."""
+
+    raw: bytes
+    header: Header
+    #: All headers, those of the application's own among them.
+    headers: dict[str, Any]
+    properties: dict[str, Any]
+    args: list[Any]
+    kwargs: dict[str, Any]
+    #: callbacks, errbacks, chain, chord.
+    embed: dict[str, Any]
+
+
+def open_message(raw: bytes) -> Message:
+    """Raises EnvelopeError, HeaderError or BodyError."""
+    header = read_header(raw)
+    envelope = json.loads(as_json(raw))
+    args, kwargs, embed = _body(envelope, header, raw)
+    return Message(
+        raw=raw,
+        header=header,
+        headers=envelope.get("headers") or {},
+        properties=envelope["properties"],
+        args=args,
+        kwargs=kwargs,
+        embed=embed,
+    )
+
+
+def _body(envelope: dict[str, Any], header: Header, raw: bytes) -> tuple[list[Any], dict[str, Any], dict[str, Any]]:
+    if header.content_type != JSON or header.compression:
+        kind = header.content_type + (f", compressed with {header.compression}" if header.compression else "")
+        raise ContentRefused(f"its body is {kind}; a native application reads {JSON} only", raw=raw)
+    text = envelope["body"]
+    try:
+        body = loads(base64.b64decode(text) if header.body_encoding == "base64" else text)
+    except (ValueError, RecursionError) as error:
+        raise BodyError(f"its body cannot be decoded: {error}", raw=raw) from error
+    if header.protocol == 1:
+        found = (body.get("args") or [], body.get("kwargs") or {}, _embedded(body))
+    elif isinstance(body, list) and len(body) == 3:
+        found = (body[0], body[1], body[2] or {})
+    else:
+        raise BodyError("its body is no array of arguments, keyword arguments and what follows", raw=raw)
+    if not isinstance(found[0], list) or not isinstance(found[1], dict) or not isinstance(found[2], dict):
+        raise BodyError("its arguments are no array, or its keyword arguments no object", raw=raw)
+    return found
+
+
+def _embedded(body: dict[str, Any]) -> dict[str, Any]:
+    """What follows a task of protocol 1."""
+    return {name: body.get(name) for name in ("callbacks", "errbacks", "chord")} | {"chain": None}

@@ -1,0 +1,71 @@
+"""Make the stored record of a task's state, as Celery's Redis backend writes it, and the commands that store it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from fastq import clock
+from fastq.producer.store import RESULT_KEY
+from fastq.results.redis import ENDS, guarded, set_commands
+from fastq.wire.kombu_json import encode_text
+
+if TYPE_CHECKING:
+    from fastq.app.app import FastQ
+    from fastq.app.running.context import Request
+
+
+class Results:
+    """Where one application stores results; `enabled` is False if it has no result store."""
+
+    def __init__(self, app: FastQ) -> None:
+        conf = app.conf
+        self.enabled = bool(conf.result_backend)
+        prefix = str(conf.result_backend_transport_options.get("global_keyprefix") or "")
+        self.key_prefix = (prefix + RESULT_KEY).encode()
+        self.expires_s = int(conf.result_expires) if conf.result_expires else None
+
+    def commands(
+        self, state: str, value: Any, *, request: Request, traceback: str | None = None, began: str = ""
+    ) -> tuple[int, bytes]:
+        """(how many, RESP) commands that store the state; (0, b"") without a store. Raises what encoding raises."""
+        if not self.enabled:
+            return 0, b""
+        key = self.key_prefix + request.id.encode()
+        data = encode_text(self.record(state, value, request=request, traceback=traceback)).encode()
+        if state == "SUCCESS":
+            return set_commands(key, data, self.expires_s)
+        return guarded(key, data, self.expires_s, began="" if state in ENDS else began or now())
+
+    def record(self, state: str, value: Any, *, request: Request, traceback: str | None) -> dict[str, Any]:
+        """The fields, in Celery's order."""
+        fields = {
+            "status": state,
+            "result": value,
+            "traceback": traceback,
+            "children": [list(child) for child in request._children],
+            "date_done": now() if state in ENDS else None,
+        }
+        ids = {"group_id": request.group, "parent_id": request.parent_id}
+        return {**fields, **{name: found for name, found in ids.items() if found}, "task_id": request.id}
+
+
+def now() -> str:
+    """The moment as results are dated."""
+    return clock.utc_now().isoformat()
+
+
+def error_fields(error: BaseException) -> dict[str, Any]:
+    """An error as Celery stores it: type, arguments, module. Arguments that are no JSON are shown as text."""
+    return {
+        "exc_type": type(error).__name__,
+        "exc_message": [_plain(argument) for argument in error.args],
+        "exc_module": type(error).__module__,
+    }
+
+
+def _plain(argument: Any) -> Any:
+    try:
+        encode_text(argument)
+    except Exception:
+        return repr(argument)
+    return argument

@@ -1,0 +1,204 @@
+"""A task: a function with a name and options, that can be called here or sent to a worker.
+
+@app.task(max_retries=5, autoretry_for=(ConnectionError,), retry_backoff=True)
+def charge(order: Order) -> Receipt: ...
+
+charge(order)                    # here, now
+charge.delay(order)              # sent; type checkers see the arguments of the function
+charge.delay(order).get()        # -> Receipt
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+import msgspec
+
+from fastq import clock
+from fastq.errors import MaxRetriesExceeded, OptionError, Retry
+
+if TYPE_CHECKING:
+    from typing_extensions import ParamSpec, Unpack
+
+    from fastq.app.app import FastQ
+    from fastq.app.running.context import Request
+    from fastq.producer.handle import AsyncHandle, Handle
+    from fastq.producer.options import SendOptions
+
+    P = ParamSpec("P")
+else:
+    try:
+        from typing import ParamSpec
+    except ImportError:  # pragma: no cover
+        from typing_extensions import ParamSpec
+    P = ParamSpec("P")
+
+R = TypeVar("R")
+
+
+class TaskOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """What `@app.task(...)` takes besides the name. None leaves the decision to the application's setting.
+
+    Times are in seconds. The names are Celery's.
+    """
+
+    queue: str | None = None
+    priority: int | None = None
+    #: The function gets the task itself as its first argument.
+    bind: bool = False
+    acks_late: bool | None = None
+    acks_on_failure_or_timeout: bool | None = None
+    reject_on_worker_lost: bool | None = None
+    ignore_result: bool | None = None
+    store_errors_even_if_ignored: bool | None = None
+    track_started: bool | None = None
+    time_limit: float | None = None
+    soft_time_limit: float | None = None
+    #: "10/s", "100/m", "1000/h": for each worker.
+    rate_limit: str | None = None
+    expires: float | None = None
+    send_events: bool = True
+    #: Attempts after the first; None: no end of them.
+    max_retries: int | None = 3
+    default_retry_delay: float = 180.0
+    #: Errors after which it is tried again by itself, and those of their kind after which it is not.
+    autoretry_for: tuple[type[BaseException], ...] = ()
+    dont_autoretry_for: tuple[type[BaseException], ...] = ()
+    #: Delays that double: of 1, 2, 4 ... seconds (True), or of so many times that.
+    retry_backoff: bool | float = False
+    retry_backoff_max: float = 600.0
+    #: Take a random part of each such delay, so that not all come back at once.
+    retry_jitter: bool = True
+    #: Called in the child, with (task, request, value) or (task, request, error); what they raise is logged.
+    on_success: Callable[..., Any] | None = None
+    on_failure: Callable[..., Any] | None = None
+    on_retry: Callable[..., Any] | None = None
+
+    def retry_delay_s(self, retries: int) -> float:
+        """Seconds before the attempt after `retries` retries."""
+        if not self.retry_backoff:
+            return self.default_retry_delay
+        delay_s = min(self.retry_backoff_max, float(self.retry_backoff) * 2.0**retries)
+        return delay_s * clock.random_fraction() if self.retry_jitter else delay_s
+
+
+class BaseTask(Generic[P, R]):
+    """What tasks of functions and of coroutines have in common: everything but the call."""
+
+    def __init__(self, app: FastQ, function: Callable[..., Any], *, name: str, options: TaskOptions) -> None:
+        self.app, self.function, self.name, self.options = app, function, name, options
+        self.is_coroutine = inspect.iscoroutinefunction(function)
+        self.__doc__, self.__name__ = function.__doc__, getattr(function, "__name__", name)
+        self.__module__ = function.__module__
+        self.__wrapped__ = function
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name} of {self.app.name}>"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _registered, (self.app.name, self.name)
+
+    # ------------------------------------------------------------------------ sending
+
+    def delay(self, *args: P.args, **kwargs: P.kwargs) -> Handle[R]:
+        """Send it with these arguments; blocks until the broker has it. Raises as `Producer.send`."""
+        return self.apply_async(args, kwargs)
+
+    def apply_async(
+        self, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None, **options: Unpack[SendOptions]
+    ) -> Handle[R]:
+        """Send it with options: countdown, eta, expires, queue, priority, task_id, time_limit and so on."""
+        return self.app._send(self, args, kwargs or {}, options)
+
+    async def adelay(self, *args: P.args, **kwargs: P.kwargs) -> AsyncHandle[R]:
+        """`delay` for a program with an event loop; returns when the broker has it."""
+        return await self.aapply_async(args, kwargs)
+
+    async def aapply_async(
+        self, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None, **options: Unpack[SendOptions]
+    ) -> AsyncHandle[R]:
+        """`apply_async` for a program with an event loop."""
+        return await self.app._asend(self, args, kwargs or {}, options)
+
+    @functools.cached_property
+    def decode(self) -> Callable[[Any], R]:
+        """Makes of a stored result what the function says it returns."""
+        from fastq.app.running.arguments import decoder_of
+
+        return decoder_of(self.function)
+
+    # ------------------------------------------------------------------------ while it runs
+
+    @property
+    def request(self) -> Request:
+        """The request that this thread or coroutine carries out now: id, args, kwargs, retries and so on."""
+        from fastq.app.running.context import current_request
+
+        return current_request()
+
+    def retry(
+        self,
+        *,
+        exc: BaseException | None = None,
+        countdown: float | None = None,
+        eta: datetime | None = None,
+        max_retries: int | None = None,
+    ) -> Retry:
+        """Make the error that asks for another attempt: `raise self.retry(exc=error, countdown=10)`.
+
+        The delay is `countdown` (or until `eta`), else what the task's options say. Raises `exc`, or MaxRetriesExceeded
+        without one, if this was the last attempt.
+        """
+        request = self.request
+        most = self.options.max_retries if max_retries is None else max_retries
+        if most is not None and request.retries >= most:
+            raise exc or MaxRetriesExceeded(
+                f"task {self.name}[{request.id}] has been tried {request.retries + 1} times; max_retries is {most}"
+            )
+        if eta is not None:
+            countdown = max(0.0, eta.timestamp() - clock.now())
+        delay_s = self.options.retry_delay_s(request.retries) if countdown is None else countdown
+        return Retry(f"Retry in {delay_s:g}s" + (f": {exc!r}" if exc else ""), cause=exc, countdown=delay_s)
+
+
+class Task(BaseTask[P, R]):
+    """A task of a function. Calling it runs the function here."""
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run it here and now, without a message."""
+        if self.options.bind:
+            return self.function(self, *args, **kwargs)  # type: ignore[no-any-return]
+        return self.function(*args, **kwargs)  # type: ignore[no-any-return]
+
+
+class CoroutineTask(BaseTask[P, R]):
+    """A task of a coroutine function. Calling it makes the coroutine."""
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
+        """The coroutine, to be awaited here."""
+        if self.options.bind:
+            return self.function(self, *args, **kwargs)  # type: ignore[no-any-return]
+        return self.function(*args, **kwargs)  # type: ignore[no-any-return]
+
+
+def read_options(given: Mapping[str, Any], *, name: str) -> TaskOptions:
+    """The options of a decorator. Raises OptionError for one that does not exist."""
+    known = TaskOptions.__struct_fields__
+    for option in given:
+        if option not in known:
+            raise OptionError(f"task {name}: there is no option {option!r}; there are {', '.join(known)}")
+    fields = dict(given)
+    for option in ("autoretry_for", "dont_autoretry_for"):
+        if option in fields:
+            fields[option] = tuple(fields[option])
+    return TaskOptions(**fields)
+
+
+def _registered(app_name: str, name: str) -> BaseTask[Any, Any]:
+    from fastq.app.app import find_app
+
+    return find_app(app_name).tasks[name]
