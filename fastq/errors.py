@@ -36,7 +36,10 @@
     │   ├── ArgumentError          an argument does not fit its annotation; a TypeError, too
     │   ├── MaxRetriesExceeded     it has asked for one more attempt than it may have
     │   └── ChildLost              the process that ran it is gone
-    ├── Decision                   raised by a native task to say how it ends: Retry, Ignore, Reject
+    ├── Decision                   raised by a native task to say how it ends
+    │   ├── Retry                  run it again
+    │   ├── Ignore                 it has ended, and no result is stored
+    │   └── Reject                 refuse the message
     └── Bug                        ours; please report it with the message
         ├── ImpossibleEvent        an event that the state table does not know
         └── RingBroken             shared memory holds what nobody could have written

@@ -18,7 +18,7 @@ from fastq.app.running.arguments import Caller, caller_of
 from fastq.app.running.context import Request
 from fastq.app.running.letters import Letters
 from fastq.app.running.message import Message, open_message
-from fastq.app.running.results import Results, error_fields
+from fastq.app.running.results import Results, error_fields, moment
 from fastq.errors import ArgumentError, Ignore, PeerError, Reject, Retry
 from fastq.wire.redelivery import mark_redelivered
 
@@ -66,6 +66,8 @@ class Executor:
     def __init__(self, app: FastQ, *, port: Door, node: str, letters: Letters, results: Results) -> None:
         self.app, self.port, self.node, self.letters, self.results = app, port, node, letters, results
         self._callers: dict[str, Caller] = {}
+        #: When the current attempt began, as results are dated: a later attempt's end must not be overwritten.
+        self.began = ""
         #: True while a signal may interrupt what runs.
         self.interruptible = False
 
@@ -100,7 +102,7 @@ class Executor:
         """Call the function. Raises Ended if this process is being ended."""
         context.tasks.push(task)
         context.requests.push(request)
-        began = clock.monotonic()
+        began, self.began = clock.monotonic(), moment(clock.now())
         signals.task_prerun.send(task, task_id=request.id, task=task, args=request.args, kwargs=request.kwargs)
         self._announce(task, request)
         try:
@@ -122,7 +124,9 @@ class Executor:
 
     def _announce(self, task: BaseTask[Any, Any], request: Request) -> None:
         if choose(task.options.track_started, self.app.conf.task_track_started) and not self.ignores(task, request):
-            self.port.store(*self.results.commands("STARTED", own_process(self.node), request=request))
+            self.port.store(
+                *self.results.commands("STARTED", own_process(self.node), request=request, began=self.began)
+            )
 
     def ignores(self, task: BaseTask[Any, Any], request: Request) -> bool:
         """Whether no result of this execution is stored: the message decides, else the task, else the application."""
@@ -206,7 +210,9 @@ class Executor:
             return end, (0, b"")
         value = end.value if end.state == "SUCCESS" else error_fields(_cause(end.error))
         try:
-            return end, self.results.commands(end.state, value, request=request, traceback=end.traceback or None)
+            return end, self.results.commands(
+                end.state, value, request=request, traceback=end.traceback or None, began=self.began
+            )
         except Exception as error:
             failed = End(state="FAILURE", error=error, traceback=_traceback(error), decision=self._after_failure(task))
             fields = error_fields(error)
@@ -304,6 +310,7 @@ class Executor:
         error = sys.exc_info()[1]
         assert error is not None
         runner.pop(plain)
+        self.began = moment(clock.now() - (clock.monotonic_ns() - int(runner.began_ns)) / 1e9)
         if isinstance(error, Ended):
             raise error
         raw = self.port.payload()

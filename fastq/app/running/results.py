@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from typing import TYPE_CHECKING, Any
 
 from fastq import clock
@@ -27,14 +28,17 @@ class Results:
     def commands(
         self, state: str, value: Any, *, request: Request, traceback: str | None = None, began: str = ""
     ) -> tuple[int, bytes]:
-        """(how many, RESP) commands that store the state; (0, b"") without a store. Raises what encoding raises."""
+        """(how many, RESP) commands that store the state; (0, b"") without a store. Raises what encoding raises.
+
+        `began`: when the attempt began (`moment`), for states that are no end: what has ended since then stays.
+        """
         if not self.enabled:
             return 0, b""
         key = self.key_prefix + request.id.encode()
         data = encode_text(self.record(state, value, request=request, traceback=traceback)).encode()
         if state == "SUCCESS":
             return set_commands(key, data, self.expires_s)
-        return guarded(key, data, self.expires_s, began="" if state in ENDS else began or now())
+        return guarded(key, data, self.expires_s, began="" if state in ENDS else began)
 
     def record(self, state: str, value: Any, *, request: Request, traceback: str | None) -> dict[str, Any]:
         """The fields, in Celery's order."""
@@ -43,15 +47,15 @@ class Results:
             "result": value,
             "traceback": traceback,
             "children": [list(child) for child in request._children],
-            "date_done": now() if state in ENDS else None,
+            "date_done": moment(clock.now()) if state in ENDS else None,
         }
         ids = {"group_id": request.group, "parent_id": request.parent_id}
         return {**fields, **{name: found for name, found in ids.items() if found}, "task_id": request.id}
 
 
-def now() -> str:
-    """The moment as results are dated."""
-    return clock.utc_now().isoformat()
+def moment(at: float) -> str:
+    """Seconds since 1970 as results are dated."""
+    return datetime.datetime.fromtimestamp(at, datetime.timezone.utc).isoformat()
 
 
 def error_fields(error: BaseException) -> dict[str, Any]:

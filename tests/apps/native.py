@@ -1,0 +1,87 @@
+"""A native application for tests: broker and result store from the environment, as the lab sets them."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import time
+from decimal import Decimal
+
+import msgspec
+
+from fastq import FastQ, Ignore, Reject
+from fastq.app.task import BaseTask
+
+app = FastQ(
+    "native",
+    broker=os.environ.get("FASTQ_TEST_BROKER", "redis://127.0.0.1:6379/0"),
+    backend=os.environ.get("FASTQ_TEST_BACKEND"),
+    **msgspec.json.decode(os.environ.get("FASTQ_TEST_SETTINGS", "{}")),
+)
+
+
+class Item(msgspec.Struct):
+    name: str
+    price: Decimal
+
+
+@app.task
+def add(x: int, y: int) -> int:
+    return x + y
+
+
+@app.task
+def loose(x, y=1):  # type: ignore[no-untyped-def]
+    return [x, y]
+
+
+@app.task
+def total(items: list[Item], at: datetime.datetime) -> Item:
+    return Item(f"{type(items[0]).__name__} at {at.isoformat()}", sum((item.price for item in items), Decimal(0)))
+
+
+@app.task(bind=True, max_retries=2, default_retry_delay=0.05)
+def flaky(self: BaseTask[[int], int], failures: int) -> int:
+    if self.request.retries < failures:
+        raise self.retry(exc=ValueError("again"))
+    return self.request.retries
+
+
+@app.task(autoretry_for=(KeyError,), retry_backoff=0.05, max_retries=2)
+def auto() -> None:
+    raise KeyError("no such")
+
+
+@app.task
+def fail(text: str) -> None:
+    raise LookupError(text)
+
+
+@app.task
+def ignored() -> None:
+    raise Ignore
+
+
+@app.task(acks_late=True)
+def rejected() -> None:
+    raise Reject("not wanted")
+
+
+@app.task
+def leave(code: int) -> None:
+    os._exit(code)
+
+
+@app.task(soft_time_limit=0.2)
+def soft() -> None:
+    time.sleep(5)
+
+
+@app.task(time_limit=0.3)
+def hard() -> None:
+    time.sleep(30)
+
+
+@app.task
+def unwritable() -> object:
+    return object()

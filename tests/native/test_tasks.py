@@ -1,0 +1,81 @@
+"""What a native application's tasks do in a worker, seen by its own handles and by a stock Celery client."""
+
+from __future__ import annotations
+
+import datetime
+from decimal import Decimal
+from typing import Any
+
+import celery
+import pytest
+
+from fastq.errors import TaskFailed
+from tests.apps import native
+from tests.apps.native import Item
+from tests.fix_lab import RESULT_S, Lab
+
+pytestmark = [pytest.mark.fastq_only, pytest.mark.usefixtures("shop")]
+
+
+def test_a_result_has_the_type_that_the_function_says() -> None:
+    at = datetime.datetime(2026, 3, 1, 12, tzinfo=datetime.timezone.utc)
+    found = native.total.delay([Item("a", Decimal("1.5")), Item("b", Decimal(2))], at).get(RESULT_S)
+    assert found == Item("Item at 2026-03-01T12:00:00+00:00", Decimal("3.5"))
+
+
+def test_a_function_without_annotations_takes_what_comes() -> None:
+    assert native.loose.delay("x").get(RESULT_S) == ["x", 1]
+    assert native.loose.apply_async(["x"], {"y": None}).get(RESULT_S) == ["x", None]
+
+
+@pytest.mark.parametrize(
+    ("task", "args", "kind", "text"),
+    [
+        (native.add, ("x", 2), "ArgumentError", "argument 'x' is 'x': Expected `int`, got `str`"),
+        (native.add, (1,), "ArgumentError", "missing a required argument: 'y'"),
+        (native.add, (1, 2, 3), "ArgumentError", "too many positional arguments"),
+        (native.loose, (), "TypeError", "missing 1 required positional argument"),
+        (native.fail, ("lost",), "LookupError", "lost"),
+        (native.flaky, (3,), "ValueError", "again"),
+        (native.auto, (), "KeyError", "no such"),
+        (native.leave, (3,), "ChildLost", "exitcode 3"),
+        (native.soft, (), "SoftTimeLimitExceeded", "soft time limit"),
+        (native.hard, (), "TimeLimitExceeded", "0.3 s"),
+        (native.unwritable, (), "TypeError", "not JSON serializable"),
+    ],
+    ids=lambda value: getattr(value, "name", None),
+)
+def test_what_goes_wrong_is_in_the_result(task: Any, args: tuple[Any, ...], kind: str, text: str) -> None:
+    with pytest.raises(TaskFailed) as caught:
+        task.apply_async(args).get(RESULT_S)
+    assert kind in str(caught.value)
+    assert text in str(caught.value)
+
+
+def test_retries_are_counted() -> None:
+    assert native.flaky.delay(2).get(RESULT_S) == 2
+
+
+def test_a_stock_celery_client_sends_and_reads(shop: Lab) -> None:
+    client = celery.Celery(broker=shop.db.url, backend=shop.db.url)
+    try:
+        assert client.send_task("tests.apps.native.add", (4, 5)).get(timeout=RESULT_S) == 9
+        failed = client.send_task("tests.apps.native.fail", ("here",))
+        with pytest.raises(LookupError, match="here"):
+            failed.get(timeout=RESULT_S)
+    finally:
+        client.close()
+
+
+def test_a_task_that_nobody_knows_is_a_failure(shop: Lab) -> None:
+    with pytest.raises(TaskFailed, match="NotRegistered"):
+        native.app.send_task("nobody.has.it").get(RESULT_S)
+    assert shop.workers[0].log_lines("nobody.has.it")
+
+
+def test_what_is_refused_leaves_no_result(shop: Lab) -> None:
+    for task in (native.ignored, native.rejected):
+        handle = task.delay()
+        shop.workers[0].wait_log(handle.id)
+        assert native.add.delay(1, 1).get(RESULT_S) == 2
+        assert handle.status == "PENDING"
