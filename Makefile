@@ -13,7 +13,8 @@ PYTEST := $(BIN)/python -m pytest
 # More for pytest: make test ARGS="tests/unit -x"
 ARGS ?=
 
-.PHONY: help venv demo test test-slow-path celery-suite celery-suite-quick faults apm lint types format bench bench-micro bench-pictures \
+.PHONY: help venv demo test test-slow-path celery-suite celery-suite-quick faults apm lint types format bench bench-full \
+	bench-micro bench-pictures \
 	debug-core sanitize-core clean
 
 help:
@@ -28,6 +29,7 @@ help:
 	@echo "make types           mypy, strict"
 	@echo "make docs            the pages that are made from data: docs/celery/settings.md"
 	@echo "make bench           side by side with Celery      make bench-micro  single parts of the hot path"
+	@echo "make bench-full      beside Dramatiq, RQ, Huey, taskiq, arq and SAQ, too, on every workload: about two hours"
 	@echo "make bench-pictures  pictures and tables of the docs, from the newest results"
 	@echo "make debug-core      core tests on a build with assertions and bounds checks"
 	@echo "make sanitize-core   core tests on a build with address and undefined-behaviour sanitizers"
@@ -66,6 +68,19 @@ demo: venv
 
 bench: venv
 	$(BIN)/python -m bench $(ARGS)
+
+# Each peer lives in an environment of its own, in its newest version: some want older versions of what others share.
+PEERS := build/peers
+PEERS_INSTALLED := $(patsubst bench/peers/packages/%.txt,$(PEERS)/%/.installed,$(wildcard bench/peers/packages/*.txt))
+
+$(PEERS)/%/.installed: bench/peers/packages/%.txt | venv
+	rm -rf $(PEERS)/$*
+	$(BIN)/python -m venv --without-pip $(PEERS)/$*
+	$(BIN)/python -m pip --python $(PEERS)/$*/bin/python install --quiet --disable-pip-version-check -r $<
+	@touch $@
+
+bench-full: venv $(PEERS_INSTALLED)
+	$(BIN)/python -m bench.full $(ARGS)
 
 bench-micro: venv
 	$(BIN)/python -m bench.micro $(ARGS)

@@ -14,7 +14,7 @@ import redis
 
 from bench import cores
 from bench.count import Ledger
-from bench.processes import Engine, Worker, wait_for
+from bench.processes import Program, Worker, wait_for
 from fastq.embedded import EmbeddedRedis
 from fastq.producer import Producer
 
@@ -31,7 +31,7 @@ class Lab:
     """What a measurement needs; everything in it ends with the block."""
 
     def __init__(self, folder: Path, *, url: str) -> None:
-        self._folder = folder
+        self.folder = folder
         self.url = url
         self.client = redis.Redis.from_url(url)
         self.producer = Producer(url, queue=QUEUE)
@@ -41,7 +41,7 @@ class Lab:
 
     def worker(
         self,
-        engine: Engine,
+        engine: Program,
         *,
         app: str = "bench.apps.tasks",
         children: int = 2,
@@ -56,7 +56,7 @@ class Lab:
             queue=QUEUE,
             children=children,
             environment={**self.environment(url or self.url), **(more or {})},
-            log=self._folder / f"{engine.name}-{next(self._numbers)}.log",
+            log=self.folder / f"{engine.name}-{next(self._numbers)}.log",
         )
 
     def environment(self, url: str) -> dict[str, str]:

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
+from typing import Protocol
 
 import msgspec
 import psutil
@@ -32,12 +33,33 @@ _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None)
 
 
+class Program(Protocol):
+    """Whatever can be started as a worker."""
+
+    @property
+    def name(self) -> str:
+        """For messages and file names."""
+
+    @property
+    def nursery(self) -> bool:
+        """Whether there is a process between the main one and the children."""
+
+    @property
+    def tell_all(self) -> bool:
+        """Whether each of its processes must get the signal to stop, as a service manager sends it."""
+
+    def command(self, app: str, *, queue: str, children: int) -> list[str]:
+        """Its command line."""
+
+
 class Engine(msgspec.Struct, frozen=True, kw_only=True):
     """A worker program and the options that make it fast."""
 
     name: str
     module: str
     tuning: tuple[str, ...] = ()
+    nursery: bool = False
+    tell_all: bool = False
 
     def command(self, app: str, *, queue: str, children: int) -> list[str]:
         """The command line of a worker of this engine."""
@@ -45,7 +67,7 @@ class Engine(msgspec.Struct, frozen=True, kw_only=True):
         return [sys.executable, "-m", self.module, "-A", app, "worker", *options, *self.tuning]
 
 
-FASTQ = Engine(name="fastq", module="fastq")
+FASTQ = Engine(name="fastq", module="fastq", nursery=True)
 CELERY = Engine(name="celery", module="celery", tuning=CELERY_TUNING)
 
 ENGINES = {engine.name: engine for engine in (FASTQ, CELERY)}
@@ -67,7 +89,7 @@ class Worker:
 
     def __init__(
         self,
-        engine: Engine,
+        engine: Program,
         *,
         app: str,
         queue: str,
@@ -121,7 +143,7 @@ class Worker:
     def processes(self) -> dict[str, list[psutil.Process]]:
         """Its processes by role."""
         first = self.main.children()
-        if self.engine.name != "fastq":
+        if not self.engine.nursery:
             return {"engine": [self.main], "nursery": [], "children": first}
         return {"engine": [self.main], "nursery": first, "children": [two for one in first for two in one.children()]}
 
@@ -129,16 +151,28 @@ class Worker:
         """CPU seconds used so far by each role. The server's are not known here."""
         return Roles(**{role: sum(map(_cpu_s, processes)) for role, processes in self.processes().items()})
 
-    def stop(self) -> None:
+    def kill(self) -> None:
+        """KILL for all of its processes at once, as when a machine goes."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        family = _family(process.pid)
+        process.kill()
+        for each in family:
+            with contextlib.suppress(psutil.Error):
+                each.kill()
+        process.wait()
+
+    def stop(self, *, within_s: float = STOP_S) -> None:
         """TERM, time to finish, then KILL for whatever of its processes is left. May be called twice."""
         process, self._process = self._process, None
         if process is None:
             return
         family = _family(process.pid)
         with contextlib.suppress(ProcessLookupError):
-            process.terminate()
+            (os.killpg if self.engine.tell_all else os.kill)(process.pid, signal.SIGTERM)
         try:
-            process.wait(STOP_S)
+            process.wait(within_s)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()

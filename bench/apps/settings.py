@@ -2,7 +2,8 @@
 
 All of them are documented in Celery's "Optimizing" guide and its list of settings. Both engines run with them, so
 neither is measured with a handicap that a careful operator would not have. What is set on the command line
-(`-O fair`, gossip, mingle and heartbeat off) is in `bench/processes.py`.
+(`-O fair`, gossip, mingle and heartbeat off) is in `bench/processes.py`. With FASTQ_BENCH_SETTINGS=default, nothing
+of it is set.
 """
 
 from __future__ import annotations
@@ -22,13 +23,14 @@ def make_app(name: str) -> Celery:
     """Return an application that reads broker, result store and queue from the environment of the bench."""
     url = os.environ.get("FASTQ_BENCH_URL", "redis://127.0.0.1:6379/0")
     app = Celery(name, broker=url, backend=url)
-    app.conf.update(_settings())
+    app.conf.task_default_queue = os.environ.get("FASTQ_BENCH_QUEUE", "bench")
+    if os.environ.get("FASTQ_BENCH_SETTINGS", "tuned") == "tuned":
+        app.conf.update(_tuning())
     return app
 
 
-def _settings() -> dict[str, Any]:
+def _tuning() -> dict[str, Any]:
     return {
-        "task_default_queue": os.environ.get("FASTQ_BENCH_QUEUE", "bench"),
         "worker_prefetch_multiplier": PREFETCH_MULTIPLIER,
         "worker_disable_rate_limits": True,
         "worker_enable_remote_control": False,
@@ -36,5 +38,4 @@ def _settings() -> dict[str, Any]:
         "task_send_sent_event": False,
         "task_track_started": False,
         "result_expires": 3600,
-        "broker_connection_retry_on_startup": True,
     }

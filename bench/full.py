@@ -1,0 +1,136 @@
+"""Measure fastq beside its peers on every workload: `python -m bench.full [--systems a,b] [--workloads x,y]`.
+
+What is there so far is in the results file after every round, so an interrupted run keeps it. `--list` shows which
+systems and workloads there are.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import signal
+import subprocess
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from bench import rounds
+from bench.measurement import Measurement, Results
+from bench.peers import registry as peers
+from bench.peers.peer import Peer
+from bench.rounds import Case
+from bench.workloads import registry as workloads
+from bench.workloads.calibration import FULL, QUICK, Calibration, Scale
+from bench.workloads.registry import Workload
+
+
+def cases(chosen: Iterable[Workload], systems: Sequence[Peer], *, scale: Scale) -> list[Case]:
+    """Each workload with each system that can do it, systems side by side."""
+    known = Calibration()
+    return [
+        Case(
+            workload=workload.name,
+            system=peer.name,
+            settings=peer.settings,
+            run=functools.partial(workload.run, peer, scale, known),
+            at_most=workload.at_most,
+        )
+        for workload in chosen
+        for peer in systems
+        if workloads.takes(workload, peer)
+    ]
+
+
+def versions(systems: Iterable[Peer]) -> dict[str, dict[str, str]]:
+    """Packages of each system, from its own environment."""
+    found: dict[str, dict[str, str]] = {}
+    for peer in systems:
+        if peer.name not in found and not peer.missing:
+            words = subprocess.run(
+                [str(peer.python), "-c", _ASK, *peer.packages], capture_output=True, text=True, check=True
+            ).stdout.split()
+            found[peer.name] = dict(zip(peer.packages, words, strict=True))
+    return found
+
+
+_ASK = "import sys; from importlib import metadata; print(*map(metadata.version, sys.argv[1:]))"
+
+
+def table(results: Results) -> str:
+    """Every measurement on a line of its own, workload by workload."""
+    rows = ["| workload | measure | system | median | range | lost | repeated | |", "| --- " * 8 + "|"]
+    for one in sorted(results.measurements, key=_place):
+        name = f"{one.system}{'' if one.settings == 'tuned' else f' ({one.settings})'}"
+        figures = f"{_short(one.median)} {one.unit} | {_short(one.low)}-{_short(one.high)}" if one.values else "- | "
+        words = one.reason.splitlines()[0][:80] if one.reason else ""
+        rows.append(f"| {one.workload} | {one.measure} | {name} | {figures} | {one.lost} | {one.repeated} | {words} |")
+    return "\n".join(rows)
+
+
+def _place(one: Measurement) -> tuple[int, str]:
+    return workloads.NAMES.index(one.workload), one.measure
+
+
+def _short(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+def _arguments(given: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m bench.full", description=__doc__)
+    parser.add_argument("--systems", default=",".join(peers.NAMES), help="comma list of: %(default)s")
+    parser.add_argument("--workloads", default=",".join(workloads.NAMES), help="comma list of: %(default)s")
+    parser.add_argument("--settings", default="tuned,default", help="comma list of: %(default)s")
+    parser.add_argument("--rounds", type=int, default=0, help=f"{rounds.ROUNDS} unless given; 1 with --quick")
+    parser.add_argument("--quick", action="store_true", help="small: does it work?")
+    parser.add_argument("--out", type=Path, help="another results file than that of this commit in bench/results")
+    parser.add_argument("--list", action="store_true", help="show systems and workloads")
+    chosen = parser.parse_args(given)
+    known = {"systems": peers.NAMES, "workloads": workloads.NAMES, "settings": ("tuned", "default")}
+    for what, all_of_them in known.items():
+        names = getattr(chosen, what).split(",")
+        if unknown := [name for name in names if name not in all_of_them]:
+            parser.error(f"no such {what}: {', '.join(unknown)}; there are {', '.join(all_of_them)}")
+        setattr(chosen, what, names)
+    return chosen
+
+
+def _show() -> None:
+    for peer in peers.PEERS:
+        print(f"{peer.label:<26} {peer.why}{' NOT INSTALLED' if peer.missing else ''}")
+    print()
+    for workload in workloads.WORKLOADS:
+        names = dict.fromkeys(peer.name for peer in peers.PEERS if workloads.takes(workload, peer))
+        print(f"{workload.name:<14} {workload.what}: {', '.join(names)}")
+
+
+def main(given: Sequence[str] | None = None) -> int:
+    """Measure, print, keep. Exit 1 when fastq lost or repeated a task or failed, 130 when interrupted."""
+    # TERM as Ctrl-C: both unwind the blocks that stop workers, clients and servers.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    chosen = _arguments(given)
+    if chosen.list:
+        _show()
+        return 0
+    systems = [peer for peer in peers.PEERS if peer.name in chosen.systems and peer.settings in chosen.settings]
+    scale = QUICK if chosen.quick else FULL
+    picked = [one for one in workloads.WORKLOADS if one.name in chosen.workloads]
+    more: dict[str, Any] = {"peers": versions(systems), "why": {peer.label: peer.why for peer in systems}}
+    try:
+        results, path = rounds.run(
+            cases(picked, systems, scale=scale),
+            rounds=chosen.rounds or (1 if chosen.quick else rounds.ROUNDS),
+            size=scale.name,
+            path=chosen.out,
+            more=more,
+        )
+    except KeyboardInterrupt:
+        print("interrupted; everything was stopped, and the complete rounds are kept", file=sys.stderr)
+        return 130
+    print(table(results))
+    print(f"\nRaw figures: {path}", file=sys.stderr)
+    return 0 if all(one.whole for one in results.measurements if one.system.startswith("fastq")) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,77 @@
+"""Find out how many tasks keep a system busy for some seconds, so that slow and fast ones are measured for as long."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from bench.peers.peer import Peer
+from bench.workloads.stage import stage
+
+#: A trial counts when it took so long; shorter ones say how many to try next.
+TRIAL_S = 0.25
+
+#: Tasks of the first trial, and how many times as many the next one has at most.
+FIRST, GROWTH = 40, 10
+
+#: Messages of one backlog at most, and bytes: Redis and this machine hold them.
+MOST, MOST_BYTES = 2_000_000, 256 * 1024 * 1024
+
+
+class Scale(msgspec.Struct, frozen=True, kw_only=True):
+    """How long things are done."""
+
+    name: str
+    #: Seconds of work of one run.
+    work_s: float
+    #: Calls, one after the other, at most; and the seconds they may take.
+    calls: int
+    #: Of a workload that has a size in its name (100,000 countdowns), the part that is done.
+    part: float
+
+
+FULL = Scale(name="full", work_s=2.0, calls=1000, part=1.0)
+QUICK = Scale(name="full-quick", work_s=0.3, calls=50, part=0.02)
+
+
+class Calibration:
+    """Rates of systems by kind of work, found once and then known."""
+
+    def __init__(self) -> None:
+        self._rates: dict[tuple[str, ...], float] = {}
+
+    def count(self, peer: Peer, scale: Scale, task: str, *args: Any, results: bool = True, size: int = 0) -> int:
+        """How many tasks make `scale.work_s` seconds of work. `size`: bytes of one message's data."""
+        key = (peer.label, task, repr(args), str(results))
+        if key not in self._rates:
+            self._rates[key] = _try(peer, task, args, results=results)
+        most = min(MOST, MOST_BYTES // size) if size else MOST
+        return max(20, min(most, int(self._rates[key] * scale.work_s)))
+
+    def learn(self, peer: Peer, rate: float, task: str, *args: Any, results: bool = True) -> None:
+        """A real run knows better than a trial."""
+        if rate > 0:
+            self._rates[peer.label, task, repr(args), str(results)] = rate
+
+
+def next_trial(count: int, seconds: float) -> int:
+    """How many to try after a trial of `count` that took `seconds`; 0 if it was long enough."""
+    if seconds >= TRIAL_S:
+        return 0
+    return min(count * GROWTH, max(2 * count, int(count / max(seconds, 1e-3) * TRIAL_S * 2)))
+
+
+def _try(peer: Peer, task: str, args: tuple[Any, ...], *, results: bool) -> float:
+    """Give a running worker more and more until it is busy for a moment; return tasks per second."""
+    with stage(peer, results=results) as on, on.worker() as worker:
+        on.warm(worker)
+        count, rate = FIRST, float(peer.guess)
+        while count and count <= MOST:
+            on.fill(task, count, *args)
+            on.follow(count, worker)
+            found = on.counted(count)
+            rate = found.rate or rate
+            on.lab.forget()
+            count = next_trial(count, found.span_s)
+        return rate

@@ -1,0 +1,97 @@
+"""One run's surroundings for any system: a Redis and a ledger of its own, a client, workers, and a count at the end."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+
+from bench.count import Count
+from bench.lab import LOOK_S, Lab, lab
+from bench.measurement import Roles, Sample
+from bench.peers.peer import Peer
+from bench.peers.sender import Sender
+from bench.processes import Worker
+
+#: Processes of every worker.
+CHILDREN = 2
+
+#: Seconds without any execution after which what is missing is called lost. No system pauses so long without a reason
+#: that an operator would call a fault: the longest poll of any is a second.
+STALL_S = 12.0
+
+#: Seconds between the last execution and the last look at CPU time, for results and acknowledgements on their way.
+SETTLE_S = 0.15
+
+
+class Stage(msgspec.Struct, frozen=True, kw_only=True):
+    """What a workload needs. Everything in it ends with the block."""
+
+    peer: Peer
+    lab: Lab
+    sender: Sender
+    variables: dict[str, str]
+
+    def worker(self, *, children: int = CHILDREN, url: str = "") -> Worker:
+        """A worker of the system, not started yet."""
+        more = {name: value.format(url=url or self.lab.url) for name, value in self.variables.items()}
+        return self.lab.worker(self.peer, app=self.peer.app, children=children, url=url, more=more)
+
+    def fill(self, task: str, count: int, *args: Any, start: int = 0) -> float:
+        """Put a backlog on the queue; returns when Redis has all of it, with the seconds it took."""
+        return float(self.sender.ask("fill", task=task, start=start, count=count, args=list(args), within_s=600.0))
+
+    def follow(self, count: int, worker: Worker, *, stall_s: float = STALL_S) -> int:
+        """Wait until so many executions are written down, or until nothing moves any more; return how many."""
+        seen, moved = -1, time.monotonic()
+        while (now := self.lab.ledger.executed()) < count and time.monotonic() - moved < stall_s:
+            if now != seen:
+                seen, moved = now, time.monotonic()
+            worker.check()
+            time.sleep(LOOK_S)
+        return now
+
+    def warm(self, worker: Worker, *, count: int = 200) -> None:
+        """Let it run something, then forget that it did."""
+        self.fill("noop", count)
+        if self.follow(count, worker, stall_s=30.0) < count:
+            raise TimeoutError(f"{self.peer.label} did not finish {count} tasks to warm up")
+        time.sleep(0.3)
+        self.lab.forget()
+
+    def cpu_s(self, worker: Worker) -> Roles:
+        """CPU seconds so far by role."""
+        return msgspec.structs.replace(worker.cpu_s(), redis=self.lab.redis_cpu_s())
+
+    def counted(self, wanted: int) -> Count:
+        """Check every number. Only after the workers have stopped it is certain that nothing is run twice."""
+        return self.lab.ledger.count(wanted)
+
+
+@contextlib.contextmanager
+def stage(peer: Peer, *, results: bool = True) -> Iterator[Stage]:
+    """A stage with a fresh Redis and a client that is ready. Raises RuntimeError if the system is not installed."""
+    if peer.missing:
+        raise RuntimeError(peer.missing)
+    variables = {**peer.variables, "FASTQ_BENCH_RESULTS": "on" if results else "off"}
+    with lab() as place:
+        environment = {**place.environment(place.url), **variables}
+        with Sender(peer, environment=environment, log=place.folder / "client.log") as sender:
+            yield Stage(peer=peer, lab=place, sender=sender, variables=variables)
+
+
+def rate_sample(found: Count, *, cpu_us: Roles | None = None, **extras: Any) -> Sample:
+    """Tasks per second between the first start and the last."""
+    return Sample(
+        measure="rate",
+        value=found.rate,
+        unit="tasks/s",
+        better="higher",
+        lost=found.lost,
+        repeated=found.repeated,
+        cpu_us=cpu_us,
+        extras={"tasks": found.wanted, "seconds": round(found.span_s, 3), **extras},
+    )

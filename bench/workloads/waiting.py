@@ -1,0 +1,70 @@
+"""Tasks that are not due yet: what many of them cost, and how late they start."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+
+from bench.measurement import Sample
+from bench.peers.peer import Peer
+from bench.workloads.calibration import Calibration, Scale
+from bench.workloads.latency import quantiles
+from bench.workloads.memory import Memory
+from bench.workloads.stage import Stage, stage
+
+#: Messages that wait; a client that is slow sends what it can in so many seconds.
+WAITING, SENDING_S = 100_000, 15.0
+
+#: Seconds that they wait: longer than any run.
+FAR_OFF_S = 3600.0
+
+#: Slices, so many seconds apart, in which the tasks become due whose drift is looked at.
+SLICES, APART_S = 20, 0.1
+
+#: Seconds until a worker has taken what it wants of the messages that wait.
+TAKEN_S = 5.0
+
+
+def countdowns(peer: Peer, scale: Scale, known: Calibration) -> Iterable[Sample]:
+    """100,000 tasks with a countdown of an hour: memory of the worker. Then some that become due within two seconds, at
+    half of what the system does: how late they start."""
+    rate = known.count(peer, scale, "noop", results=False) / scale.work_s
+    with stage(peer, results=False) as on:
+        with on.worker() as worker:
+            on.warm(worker)
+            before = Memory.of(worker)
+            waiting = _send_far_off(on, int(WAITING * scale.part))
+            time.sleep(TAKEN_S * max(0.2, scale.part))
+            after = Memory.of(worker)
+            due = _send_due(on, max(SLICES, min(20_000, int(rate * SLICES * APART_S / 2))))
+            on.follow(len(due), worker)
+        late = [max(0.0, at - due[number]) for number, at in on.lab.ledger.starts() if number in due]
+        found = on.counted(len(due))
+    yield Sample(
+        measure="memory", value=after.total_mib - before.total_mib, unit="MiB more", better="lower",
+        extras={"waiting": waiting, "total_mib": round(after.total_mib, 1)},
+    )  # fmt: skip
+    yield from quantiles(late, prefix="late ", found=found)[:2]
+
+
+def _send_far_off(on: Stage, count: int) -> int:
+    """Send messages for much later, for some seconds at most; return how many."""
+    due, trial, far = time.monotonic() + FAR_OFF_S, min(count, 200), 10_000_000
+    taken = on.sender.ask("fill_later", task="noop", start=far, count=trial, args=[], due=due)
+    more = min(count - trial, int(trial / taken * SENDING_S))
+    if more:
+        on.sender.ask("fill_later", task="noop", start=far + trial, count=more, args=[], due=due, within_s=300.0)
+    return trial + more
+
+
+def _send_due(on: Stage, count: int) -> dict[int, float]:
+    """Send messages that become due soon, in slices; return when each is due."""
+    each, found = count // SLICES, {}
+    # Time to send them all first: the slowest client makes about 500 a second.
+    began = time.monotonic() + 2.0 + count / 500
+    began = time.monotonic() + min(began - time.monotonic(), 12.0)
+    for part in range(SLICES):
+        due, start = began + part * APART_S, part * each
+        on.sender.ask("fill_later", task="noop", start=start, count=each, args=[], due=due)
+        found.update(dict.fromkeys(range(start, start + each), due))
+    return found
