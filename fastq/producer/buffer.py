@@ -108,11 +108,19 @@ class Buffer:
     def _run(self) -> None:
         pause_s = PAUSE_S
         while self._rest():
-            if self._attempt():
+            if self._works():
                 pause_s = PAUSE_S
             else:
                 self._pause(pause_s)
                 pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+
+    def _works(self) -> bool:
+        """Attempt it; what goes wrong beside the broker (settings, a callback that raises) must not end the thread."""
+        try:
+            return self._attempt()
+        except Exception:
+            logger.exception("messages wait in the buffer, and are tried again")
+            return False
 
     def _rest(self) -> bool:
         """Wait until messages have waited long enough, or are many; false when there has been nothing to do."""

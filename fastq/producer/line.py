@@ -203,11 +203,15 @@ class Lines:
         try:
             replies = line.ask(request, count, patience_s=post.patience_s)
         except Lost as lost:
+            self.close()  # the others lead to the same server, and may only look alive
             return post.lost(lost, self.explain)
         except BaseException:
             line.close()  # an answer may still come, which must not be taken for that to the next question
             raise
-        return self.give(line) if post.answered(replies, self.explain) else line.close()
+        self.give(line)
+        if not post.answered(replies, self.explain):
+            self.close()
+        return None
 
     def explain(self, answer: str) -> BrokerError:
         """Tell a server's error as one of ours."""

@@ -15,6 +15,7 @@ from celery import Celery
 
 from fastq.errors import ResultsUnavailable, TaskFailed, TaskRevoked, UrlError
 from fastq.producer import AsyncProducer, Handle, Producer
+from fastq.transport.connect import Endpoint
 from tests.eventually import eventually
 from tests.fix_proxy import Proxy
 from tests.fix_redis import Database, RedisServer
@@ -248,3 +249,44 @@ print(sorted({"redis", "celery", "kombu", "asyncio", "hiredis"} & sys.modules.ke
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def sends_both_ways(url: str, app: Any, **settings: Any) -> None:
+    """Send with both producers, twice each, and wait for a result with both."""
+    with Producer(url, **settings) as producer:
+        handles = [producer.send("t.add") for _ in range(2)]
+        timer = threading.Timer(0.1, app.backend.store_result, (handles[1].id, 7, "SUCCESS"))
+        timer.start()
+        assert handles[1].get(timeout_s=10) == 7
+        timer.join()
+
+    async def send() -> None:
+        async with AsyncProducer(url, **settings) as asynchronous:
+            assert await asynchronous.handle(handles[1].id).get(timeout_s=10) == 7
+            first = await asynchronous.send("t.add")
+            waiting = asyncio.ensure_future(first.get(timeout_s=10))
+            await asyncio.sleep(0.1)
+            app.backend.store_result(first.id, 8, "SUCCESS")
+            assert await waiting == 8
+
+    asyncio.run(send())
+
+
+def test_tls_and_sentinels_are_spoken(
+    db: Database, tls_port: int, certificate: Any, sentinel_port: int, app: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[Any] = []
+    own_open = Endpoint.open
+
+    def counting(self: Endpoint, *args: Any) -> Any:
+        opened.append(self)
+        return own_open(self, *args)
+
+    monkeypatch.setattr(Endpoint, "open", counting)
+    query = f"ssl_cert_reqs=required&ssl_ca_certs={certificate}"
+    sends_both_ways(f"rediss://127.0.0.1:{tls_port}/{db.number}?{query}", app)
+    assert len(opened) <= 3  # to send, to read, to listen: tickets of TLS are not taken for a closed connection
+    sentinel = f"sentinel://127.0.0.1:{sentinel_port}/{db.number}"
+    sends_both_ways(sentinel, app, transport_options={"master_name": "mymaster"})
+    assert db.length() == 6
+    app.close()
