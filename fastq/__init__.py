@@ -12,14 +12,21 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from fastq.app import CoroutineTask, FastQ, Task, TaskOptions, signals
     from fastq.errors import Ignore, Reject, Retry
+    from fastq.producer import AsyncHandle, AsyncProducer, Buffering, Handle, Producer, Replicas
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "AsyncHandle",
+    "AsyncProducer",
+    "Buffering",
     "CoroutineTask",
     "FastQ",
+    "Handle",
     "Ignore",
+    "Producer",
     "Reject",
+    "Replicas",
     "Retry",
     "Task",
     "TaskOptions",
@@ -29,10 +36,16 @@ __all__ = [
 
 #: Where each public name is.
 _HOMES = {
+    "AsyncHandle": "fastq.producer",
+    "AsyncProducer": "fastq.producer",
+    "Buffering": "fastq.producer",
     "CoroutineTask": "fastq.app",
     "FastQ": "fastq.app",
+    "Handle": "fastq.producer",
     "Ignore": "fastq.errors",
+    "Producer": "fastq.producer",
     "Reject": "fastq.errors",
+    "Replicas": "fastq.producer",
     "Retry": "fastq.errors",
     "Task": "fastq.app",
     "TaskOptions": "fastq.app",

@@ -160,7 +160,8 @@ class FastQ:
 
             with self._lock:
                 if self._producer is None:
-                    self._producer = Producer(self.conf.broker_url, **self._producer_options())
+                    buffer = self.conf.publish_buffer
+                    self._producer = Producer(self.conf.broker_url, buffer=buffer, **self._producer_options())
         return self._producer
 
     @property
@@ -182,6 +183,7 @@ class FastQ:
             "wire": conf.wire,
             "transport_options": conf.broker_transport_options,
             "use_ssl": conf.broker_use_ssl,
+            "confirm": conf.publish_confirm,
             "result_url": conf.result_backend,
             "result_options": conf.result_backend_transport_options,
             "result_prefix": str(conf.result_backend_transport_options.get("global_keyprefix") or ""),

@@ -39,6 +39,11 @@ class Settings(msgspec.Struct, kw_only=True):
     task_queues: list[str] = []
     #: By task name or pattern (`video.*`): {"queue": ..., "priority": ...}, or functions; see `fastq.app.routes`.
     task_routes: Any = None
+    #: Replicas that have to confirm each message (`fastq.producer.Replicas`); None: none is asked.
+    publish_confirm: Any = None
+    #: Bounds of the buffer that collects messages before they are sent (`fastq.producer.Buffering`); None: no buffer.
+    #: For `delay` and `apply_async`; programs with an event loop need none.
+    publish_buffer: Any = None
 
     # ------------------------------------------------------------------------ tasks
     task_acks_late: bool = False
