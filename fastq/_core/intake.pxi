@@ -46,7 +46,7 @@ cdef class _Intake(_Telling):
         self.queue_row(batch.key).claimed += 1
         if FAST and n < self.header.task_bytes // 4 and scan_message(data, n, &plain):
             task = self.names.find(plain.task.at, plain.task.size)
-            if task != NONE and not self.is_revoked(&plain) and not (plain.packed and self.tells(task)):
+            if task != NONE and not self.is_revoked(&plain) and (not plain.packed or not self.tells(task)):
                 self.admit_plain(entry, task, &plain, data, <uint32_t>n)
                 return 0
         self.entries[entry].state = HELD

@@ -281,7 +281,7 @@ cdef bint scan_packed(const char* data, size_t size, Plain* out) noexcept nogil:
     return out.body.size >= 3 and <uint8_t>s.p[0] == 0x92 and pass_packed(&s, False) and s.p == s.end
 
 
-cdef bint scan_message(const char* data, size_t size, Plain* out) noexcept nogil:
+cdef inline bint scan_message(const char* data, size_t size, Plain* out) noexcept nogil:
     # A plain message of either wire.
     if size and <uint8_t>data[0] == PACKED_FIRST:
         return scan_packed(data, size, out)
@@ -305,6 +305,6 @@ def scan(bytes envelope not None):
         return None
     return (
         plain.task.at[: plain.task.size].decode("ascii"),
-        id_bytes(&plain).decode("ascii"),
+        text_of_id(plain.id.at, plain.id.size) if plain.packed else plain.id.at[: plain.id.size].decode("ascii"),
         plain.body.at[: plain.body.size],
     )
