@@ -30,8 +30,8 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
 
 def open_message(raw: bytes) -> Message:
     """Raises EnvelopeError, HeaderError or BodyError."""
-    header = read_header(raw)
-    envelope = json.loads(as_json(raw))
+    written = as_json(raw)
+    header, envelope = read_header(written), json.loads(written)
     args, kwargs, embed = _body(envelope, header, raw)
     return Message(
         raw=raw,
