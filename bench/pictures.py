@@ -274,13 +274,14 @@ def _page(source: Source, drawn: Iterable[str]) -> str:
 
 def _front(source: Source) -> str:
     results = next((results for _, results in source.files if results.size != "full"), source.files[0][1])
-    return "\n".join([f"![Tasks per second]({DOCS}/headline.svg)", "", report.headline(results)])
+    return "\n".join([f"![Tasks per second]({DOCS}/headline.svg)", "", report.front(results)])
 
 
 def _tables(source: Source) -> str:
     parts = ["# All figures", "", f"Made by `python -m bench.pictures {source.names.replace(',', '')}`.", ""]
     for name, results in source.files:
-        parts += [f"## {name}", "", report.everything(results), ""]
+        promised = [report.headline(results), ""] if results.size != "full" else []
+        parts += [f"## {name}", "", *promised, report.everything(results), ""]
     return "\n".join(parts)
 
 

@@ -47,6 +47,34 @@ def headline(results: Results) -> str:
     return "\n".join([*lines, "", *surroundings(results)])
 
 
+def front(results: Results) -> str:
+    """The same for people in a hurry: medians only."""
+    head = ["| | fastq | Celery | floor | |", "| --- " * 5 + "|"]
+    rows = [
+        f"| {row.promise.what} | {_brief(row, row.ours)} | {_brief(row, row.theirs)} | {_brief(row, row.floor)} | "
+        f"{_relation(row).strip('*')} |"
+        for row in promises.rows(results)
+    ]
+    about = results.about
+    where = f"`make bench`, commit {about['commit']}, {about['date']}: {about['machine']} for worker, Redis and client"
+    what = f"Python {about['python']}, Celery {about['packages'].get('celery', '')} tuned for speed, two children"
+    return "\n".join([f"{where}, {what}.", _honesty(results), "", *head, *rows])
+
+
+def _brief(row: Row, one: Measurement | None) -> str:
+    """Without the range."""
+    if one is None or not one.values:
+        return "" if one is None else figure(one)
+    unit = "µs" if row.promise.role else one.unit
+    return f"{number(row.value(one))}{_CLOSE.get(unit, f' {unit}')}{_flaws(one)}"
+
+
+def _honesty(results: Results) -> str:
+    lost, repeated = (sum(getattr(one, what) for one in results.measurements) for what in ("lost", "repeated"))
+    told = f"{lost:,} were lost, {repeated:,} repeated" if lost or repeated else "none was lost, none repeated"
+    return f"Medians of {results.rounds_done} interleaved rounds; each task writes its number once; {told}."
+
+
 def _headline_row(row: Row) -> str:
     marks = {True: "yes", False: "**no**", None: ""}
     cells = [
