@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from fastq.app import CoroutineTask, FastQ, Task, TaskOptions, signals
     from fastq.errors import Ignore, Reject, Retry
     from fastq.producer import AsyncHandle, AsyncProducer, Buffering, Handle, Producer, Replicas
+    from fastq.schedules import crontab
 
 __version__ = "0.1.0"
 
@@ -31,6 +32,7 @@ __all__ = [
     "Task",
     "TaskOptions",
     "__version__",
+    "crontab",
     "signals",
 ]
 
@@ -49,6 +51,7 @@ _HOMES = {
     "Retry": "fastq.errors",
     "Task": "fastq.app",
     "TaskOptions": "fastq.app",
+    "crontab": "fastq.schedules",
     "signals": "fastq.app",
 }
 

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, Literal, TypeVar, overload
 
 from fastq.app import signals
 from fastq.app.routes import route
+from fastq.app.schedule import Scheduling, Timetable
 from fastq.app.settings import Settings, Wire, read_object
 from fastq.app.task import BaseTask, CoroutineTask, P, Task, read_options
 from fastq.errors import ApplicationError, SettingError, UnknownTask
@@ -46,7 +47,7 @@ def find_app(name: str) -> FastQ:
         raise ApplicationError(f"no application is called {name!r} in this process; import it first") from None
 
 
-class FastQ:
+class FastQ(Scheduling):
     """An application. `broker` and `backend` are Redis URLs; `settings` are those of `fastq.app.settings.Settings`.
 
     Raises SettingError for a setting that does not exist or has a value of the wrong type.
@@ -67,6 +68,7 @@ class FastQ:
         given = {key: value for key, value in addresses.items() if value is not None}
         self.conf.update({**given, "wire": wire, **settings}, where=f"FastQ({name!r})")
         self.tasks: dict[str, BaseTask[Any, Any]] = {}
+        self.timetable = Timetable()
         self._packages: list[tuple[Sequence[str] | Callable[[], Sequence[str]], str | None]] = []
         self._lock = threading.Lock()
         self._producer: Producer | None = None
@@ -210,6 +212,15 @@ class FastQ:
         if signals.after_task_publish.receivers:
             signals.after_task_publish.send(name, body=(args, kwargs, {}), routing_key=chosen.get("queue"), exchange="")
         return handle
+
+    def compose(
+        self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any], options: Mapping[str, Any]
+    ) -> tuple[str, bytes | str]:
+        """The list on the broker and the message that `send_task` would push to it; nothing is sent."""
+        name, chosen = self._decide(self.tasks.get(name) or name, args, kwargs, options)
+        self._announce(name, args, kwargs, chosen)
+        push = self.producer.compose(name, args, kwargs, **chosen)
+        return push.key, push.messages[0]
 
     def _decide(
         self, task: BaseTask[Any, Any] | str, args: Any, kwargs: Any, options: Mapping[str, Any]

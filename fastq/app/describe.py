@@ -62,8 +62,15 @@ def describe(app: FastQ, options: WorkerOptions, *, node: str, numbered: Sequenc
         timezone=conf.timezone,
         local_zone=os.environ.get("TZ", ""),
         events=_events(app, options),
-        warnings=[f"option {options.given[name]} means nothing to a native application" for name in _ignored(options)],
+        beat=bool(app.entries()) and not options.without_schedule,
+        warnings=_warnings(app, options),
     )
+
+
+def _warnings(app: FastQ, options: WorkerOptions) -> list[str]:
+    found = [f"option {options.given[name]} means nothing to a native application" for name in _ignored(options)]
+    foreign = [entry for entry in app.entries().values() if entry.task not in app.tasks]
+    return found + [f"entry {entry.name!r} of the schedule is for {entry.task!r}, no task here" for entry in foreign]
 
 
 def _ignored(options: WorkerOptions) -> list[str]:

@@ -10,7 +10,7 @@ import traceback
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from fastq.errors import ApplicationError
+from fastq.errors import ApplicationError, FastqError
 
 if TYPE_CHECKING:
     from fastq.app.app import FastQ
@@ -39,6 +39,18 @@ def find_native(name: str | None) -> FastQ | None:
     if found is None and importlib.util.find_spec("celery") is None:
         raise ApplicationError(f"-A {name}: there is no FastQ application in it; name it as module:attribute")
     return found
+
+
+def import_tasks(app: FastQ) -> None:
+    """Import what registers tasks. Raises ApplicationError with one line; the traceback is its evidence."""
+    try:
+        app.import_tasks()
+    except FastqError:
+        raise
+    except Exception as error:
+        details = traceback.format_exc()
+        message = f"importing the tasks of {app.name!r} failed: {_last_line(error)}"
+        raise ApplicationError(message, details=details, exit_code=1) from error
 
 
 def _look(name: str) -> FastQ | None:

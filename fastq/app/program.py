@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import traceback
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,10 +12,10 @@ from fastq import log
 from fastq.app import signals
 from fastq.app.app import FastQ
 from fastq.app.describe import describe
+from fastq.app.find import import_tasks
 from fastq.app.running import context
 from fastq.config.nodename import file_name, node_name
 from fastq.config.settings import WorkerOptions
-from fastq.errors import ApplicationError, FastqError
 from fastq.program import Door, ProgramInfo, Question, Reply, Worker
 
 logger = logging.getLogger(__name__)
@@ -41,15 +40,7 @@ class NativeProgram:
         self.app.conf.update({k: v for k, v in addresses.items() if v}, where="the command line")
         self.app.conf.include = [*self.app.conf.include, *options.include]
         self._set_up_logging()
-        try:
-            self.app.import_tasks()
-        except FastqError:
-            raise
-        except Exception as error:
-            line = " ".join("".join(traceback.format_exception_only(type(error), error)).split())
-            raise ApplicationError(
-                f"importing the tasks of {self.app.name!r} failed: {line}", details=traceback.format_exc(), exit_code=1
-            ) from error
+        import_tasks(self.app)
         signals.worker_init.send(self.app)
 
     def _set_up_logging(self) -> None:
@@ -138,7 +129,11 @@ class NativeProgram:
         return Reply(value=json.dumps({"error": text}).encode(), failed=True)
 
     def run_schedule(self) -> None:
-        """Not called: `ProgramInfo.beat` is False."""
+        """Send what is due in the application, or stand by for it."""
+        from fastq.app import beat
+
+        log.name_process("Beat")
+        beat.run(self.app, node=self.node)
 
 
 def _current() -> tuple[str, str] | None:

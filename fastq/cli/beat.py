@@ -1,19 +1,25 @@
-"""The command `fastq beat`: the application's schedule, run by Celery's own beat with all its options.
+"""The command `fastq beat`: the schedule of an application, apart from its workers.
 
-A scheduler is a few sends a minute. There is nothing to gain from writing it again, and much to lose: schedule files,
-scheduler classes of others, and their settings go on working because it is Celery's.
+Of a Celery application it is Celery's own beat with all its options: schedule files, scheduler classes of others, and
+their settings go on working. Of a native one it is the process that each worker has, alone; there may be several.
 """
 
 from __future__ import annotations
 
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+import msgspec
 
 from fastq.cli.gather import flags_given, gather
-from fastq.cli.worker import enter_workdir, export, require_application
+from fastq.cli.options import setting_options
+from fastq.cli.worker import enter_workdir, export, held_pidfile, require_application, start_log
+from fastq.config.nodename import node_name
 from fastq.config.settings import WorkerOptions
+
+if TYPE_CHECKING:
+    from fastq.app.app import FastQ
 
 
 class Handed(click.Command):
@@ -29,6 +35,11 @@ def _beat(ctx: click.Context) -> int:
     if "--help" not in ctx.args:
         require_application(options)
     export(options)
+    from fastq.app.find import find_native
+
+    app = find_native(options.app)
+    if app is not None:
+        return run_native(app, ctx)
     return run(options, ctx.args)
 
 
@@ -53,3 +64,38 @@ def _global_words(options: WorkerOptions) -> list[str]:
     """What Celery does not read from the environment."""
     words = ["-A", options.app] if options.app else []
     return words + ["--no-color"] * options.no_color + ["--quiet"] * options.quiet
+
+
+# ---------------------------------------------------------------------------- a native application
+
+
+def run_native(app: FastQ, ctx: click.Context) -> int:
+    """Run the schedule in this process, until a signal ends it. Raises ScheduleError and others of a wrong setting."""
+
+    def callback(inner: click.Context, **_options: object) -> int:
+        options = gather(flags_given(inner))
+        with held_pidfile(options):
+            _prepare(app, options)
+            from fastq.app import beat
+
+            beat.run(app, node=node_name(options.hostname))
+        return 0
+
+    parsed = click.Command(
+        "beat",
+        callback=click.pass_context(callback),
+        params=setting_options("loglevel", "logfile", "pidfile", "hostname", "log_format"),
+        help="Send the tasks of the application's schedule, each at its time. Several may run; one of them sends.",
+    )
+    answer: Any = parsed.main(args=ctx.args, prog_name="fastq beat", standalone_mode=False, parent=ctx.parent)
+    return answer if isinstance(answer, int) else 0
+
+
+def _prepare(app: FastQ, options: WorkerOptions) -> None:
+    from fastq.app.find import import_tasks
+
+    given = {} if "loglevel" in options.given else {"loglevel": "INFO"}  # what is sent is what one wants to see
+    start_log(msgspec.structs.replace(options, **given))
+    if options.broker:
+        app.conf.update({"broker_url": options.broker}, where="the command line")
+    import_tasks(app)

@@ -19,6 +19,10 @@ _COMMANDS: Mapping[str, tuple[str, str]] = {
     "doctor": ("fastq.cli.doctor", "Read an application: what will differ from Celery, what is misconfigured."),
     "check": ("fastq.cli.doctor", "The same as doctor."),
     "beat": ("fastq.cli.beat", "Send the tasks of the application's schedule, each at its time."),
+    "schedule": (
+        "fastq.cli.schedule",
+        "The schedule of a native application: when what is due, and who sends it.",
+    ),
     "dlq": ("fastq.cli.dlq", "Look at messages that were put aside; send them again, or drop them."),
     "recover": ("fastq.cli.recover", "Put what dead workers held back on its queues, with no worker running."),
     "ping": ("fastq.cli.ping_help", "Are the workers of this host alive? For probes."),

@@ -25,6 +25,11 @@ def long_flag(setting: Setting) -> str:
     return next(flag for flag in setting.flags if flag.startswith("--"))
 
 
+def setting_options(*names: str) -> list[click.Parameter]:
+    """Some of them, for another command."""
+    return [_option(name) for name in names]
+
+
 class GroupedOption(click.Option):
     """An option that knows under which heading it is printed, and that reads no environment: see `gather`."""
 

@@ -457,6 +457,11 @@ class WorkerOptions(msgspec.Struct, frozen=True, kw_only=True):
         ),
     ] = None
 
+    without_schedule: Annotated[
+        bool,
+        declare("--without-schedule", group=BEAT, own=True, doc="Leave a native application's schedule to others."),
+    ] = False
+
     # ------------------------------------------------------------------ daemon
 
     logfile: Annotated[

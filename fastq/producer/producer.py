@@ -169,6 +169,16 @@ class Producer:
             self._push(composed)
             yield composed.ids
 
+    def compose(
+        self,
+        name: str,
+        args: Sequence[Any] | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+        **options: Unpack[SendOptions],
+    ) -> Push:
+        """Make the message of one task, and send nothing: for whoever pushes it in one step with something else."""
+        return self._composer.one(name, args, kwargs, options)
+
     def flush(self, timeout_s: float | None = None) -> None:
         """Send what the buffer holds; nothing to do without one. Raises BrokerError with the ids of what is left."""
         if self._buffering is not None:

@@ -55,6 +55,7 @@ OWN = {
     "--max-age-per-child",
     "--max-crashes",
     "--coroutines",
+    "--without-schedule",
     "--max-memory-hard",
     "--reload",
     "--shutdown-timeout",

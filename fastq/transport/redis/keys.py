@@ -109,6 +109,18 @@ class Keys(msgspec.Struct, frozen=True, kw_only=True):
         """Text: where the late acknowledged messages lie that a worker runs. Expires."""
         return f"{self.prefix}fastq:running:{worker}"
 
+    def schedule(self, app: str) -> str:
+        """Text: which process sends what is due in an application. Expires."""
+        return f"{self.prefix}fastq:schedule:{{{app}}}"
+
+    def schedule_entries(self, app: str) -> str:
+        """Hash: of each entry of an application's schedule, what was done last."""
+        return f"{self.schedule(app)}:entries"
+
+    def schedule_term(self, app: str) -> str:
+        """Number: how often the lead of an application's schedule was taken."""
+        return f"{self.schedule(app)}:term"
+
     def parse_dead(self, key: str | bytes) -> str | None:
         """The queue key that `dead` was called with; None for any other key."""
         found = self._match(_DEAD, key)

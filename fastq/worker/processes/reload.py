@@ -24,6 +24,7 @@ logger = logging.getLogger(__name__)
 MOVABLE = frozenset(
     {
         "app_name",
+        "beat",
         "concurrency",
         "concurrency_auto",
         "eta_task_limit",
