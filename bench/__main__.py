@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from bench import drain, enqueue, idle, latency, memory, promises, report, rounds, start
+from bench import drain, enqueue, idle, latency, memory, packed, promises, report, rounds, start
 from bench.measurement import Results
 from bench.rounds import Case
 from bench.sizes import FULL, NORMAL, QUICK, Sizes
@@ -17,6 +17,7 @@ from bench.sizes import FULL, NORMAL, QUICK, Sizes
 ROWS: dict[str, Callable[[Sizes], list[Case]]] = {
     "noop": drain.noop,
     "stored": drain.stored,
+    "packed": packed.packed,
     "late": drain.late,
     "events": drain.events,
     "far": drain.far,

@@ -21,6 +21,7 @@ from bench.processes import CELERY, FASTQ, Engine, Worker
 from bench.proxy import delayed
 from bench.rounds import Case
 from bench.sizes import Sizes
+from fastq.producer.options import Wire
 
 CHILDREN = 2
 
@@ -52,11 +53,12 @@ def drain(
     count: int,
     children: int = CHILDREN,
     rtt_ms: float = 0.0,
+    wire: Wire = "celery",
     more: Mapping[str, str] | None = None,
 ) -> Drain:
     """Work off a backlog of `count` tasks and check that each ran once. `more`: for the worker's environment."""
     with lab() as place:
-        place.fill(task, count)
+        place.fill(task, count, wire=wire)
         with delayed(place.url, rtt_ms=rtt_ms) if rtt_ms else nullcontext(place.url) as url:
             return _measure(place, place.worker(engine, children=children, url=url, more=more), task=task, count=count)
 

@@ -17,6 +17,7 @@ from bench.count import Ledger
 from bench.processes import Program, Worker, wait_for
 from fastq.embedded import EmbeddedRedis
 from fastq.producer import Producer
+from fastq.producer.options import Wire
 
 QUEUE = "bench"
 
@@ -67,11 +68,12 @@ class Lab:
             "FASTQ_BENCH_LEDGER": str(self.ledger.folder),
         }
 
-    def fill(self, task: str, count: int, *, start: int = 0, **options: Any) -> None:
+    def fill(self, task: str, count: int, *, start: int = 0, wire: Wire = "celery", **options: Any) -> None:
         """Put `count` numbered messages of a task on the queue."""
         many = (((number,), None) for number in range(start, start + count))
-        for _ in self.producer.send_chunks(f"bench.apps.tasks.{task}", many, **options):
-            pass
+        with Producer(self.url, queue=QUEUE, wire=wire) as producer:
+            for _ in producer.send_chunks(f"bench.apps.tasks.{task}", many, **options):
+                pass
 
     def redis_cpu_s(self) -> float:
         """CPU seconds of the server so far."""

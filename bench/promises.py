@@ -29,6 +29,8 @@ class Promise(msgspec.Struct, frozen=True, kw_only=True):
 PROMISES = (
     Promise(what="no-op, results ignored", workload="noop", times=60),
     Promise(what="no-op, results stored", workload="stored", times=50),
+    Promise(what='no-op, results ignored, `wire="fastq"`', workload="noop-packed", times=150),
+    Promise(what='no-op, results stored, `wire="fastq"`', workload="stored-packed"),
     Promise(what="CPU per task, results stored: main process", workload="stored", role="engine", limit=4.0),
     Promise(what="CPU per task, results stored: children", workload="stored", role="children", limit=8.0),
     Promise(what="CPU per task, results stored: Redis", workload="stored", role="redis", limit=6.0),
