@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 import uuid
 from base64 import b64decode
 from datetime import datetime, timedelta, timezone
 from decimal import Decimal
 from enum import Enum
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -24,7 +26,7 @@ from fastq.producer.packed import PackedStencil
 from fastq.wire.deadletter import DeadLetter, decode_letter, identity
 from fastq.wire.envelope import read_header
 from fastq.wire.event import received_fields
-from fastq.wire.packed import pack, read, to_envelope
+from fastq.wire.packed import EXTENSIONS, PackedOptions, pack, read, to_envelope
 from fastq.wire.redelivery import mark_redelivered
 from fastq.wire.request import read_eta, request_info
 
@@ -229,3 +231,19 @@ def test_other_bytes_are_no_packed_message(raw: bytes) -> None:
         read(raw)
     with pytest.raises(EnvelopeError):
         read_header(raw)
+
+
+PAGE = Path(__file__).parents[2] / "docs" / "internals" / "wire-fastq.md"
+
+
+def test_the_example_of_the_documentation_is_a_message() -> None:
+    (block,) = re.findall(r"```text\n(96 .*?)```", PAGE.read_text(), re.DOTALL)
+    raw = bytes.fromhex("".join(line[:43] for line in block.splitlines()))
+    assert raw == pack("shop.tasks.add", (1, 2), task_id=ID, queue="fastq")
+    assert f"in {len(raw)} bytes" in PAGE.read_text()
+
+
+def test_the_documentation_names_every_option_and_extension() -> None:
+    text = PAGE.read_text()
+    assert all(f"`{name}`" in text for name in PackedOptions.__struct_fields__)
+    assert all(f"| {code} |" in text for code in EXTENSIONS)
