@@ -72,7 +72,7 @@ class EmbeddedRedis:
         self._options = options
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._process: subprocess.Popen[bytes] | None = None
-        self.port = 0
+        self.port: int = 0
 
     def __repr__(self) -> str:
         return f"<EmbeddedRedis pid={self.pid} port={self.port}>"

@@ -287,7 +287,8 @@ class Retry(Decision):
         self, message: str = "", *, cause: BaseException | None = None, countdown: float | None = None
     ) -> None:
         super().__init__(message or (f"Retry in {countdown:g}s" if countdown is not None else "Retry"))
-        self.cause, self.countdown = cause, countdown
+        self.cause: BaseException | None = cause
+        self.countdown: float | None = countdown
 
 
 class Ignore(Decision):

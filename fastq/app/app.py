@@ -16,23 +16,23 @@ import importlib.util
 import sys
 import threading
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Concatenate, Literal, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Concatenate, Literal, overload
 
 from fastq.app import signals
 from fastq.app.routes import route
 from fastq.app.schedule import Scheduling, Timetable
 from fastq.app.settings import Settings, Wire, read_object
-from fastq.app.task import BaseTask, CoroutineTask, P, Task, read_options
+from fastq.app.task import BaseTask, CoroutineTask, P, R, Task, read_options
 from fastq.errors import ApplicationError, SettingError, UnknownTask
 from fastq.producer.handle import as_stored
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
+    from fastq.app.task import TaskArguments
     from fastq.producer import AsyncHandle, AsyncProducer, Handle, Producer
     from fastq.producer.options import SendOptions
 
-R = TypeVar("R")
 Function = Callable[..., Any]
 
 #: Every application of this process by its name; the last of that name.
@@ -63,12 +63,12 @@ class FastQ(Scheduling):
         **settings: Any,
     ) -> None:
         self.name = name
-        self.conf = Settings()
+        self.conf: Settings = Settings()
         addresses = {"broker_url": broker, "result_backend": backend}
         given = {key: value for key, value in addresses.items() if value is not None}
         self.conf.update({**given, "wire": wire, **settings}, where=f"FastQ({name!r})")
         self.tasks: dict[str, BaseTask[Any, Any]] = {}
-        self.timetable = Timetable()
+        self.timetable: Timetable = Timetable()
         self._packages: list[tuple[Sequence[str] | Callable[[], Sequence[str]], str | None]] = []
         self._lock = threading.Lock()
         self._producer: Producer | None = None
@@ -91,9 +91,13 @@ class FastQ(Scheduling):
     @overload
     def task(self, function: Callable[P, R], /) -> Task[P, R]: ...
     @overload
-    def task(self, *, name: str | None = None, bind: Literal[True], **options: Any) -> _BoundDecorator: ...
+    def task(
+        self, *, name: str | None = None, bind: Literal[True], **options: Unpack[TaskArguments]
+    ) -> BoundDecorator: ...
     @overload
-    def task(self, *, name: str | None = None, **options: Any) -> _Decorator: ...
+    def task(
+        self, *, name: str | None = None, bind: Literal[False] = False, **options: Unpack[TaskArguments]
+    ) -> Decorator: ...
     def task(self, function: Function | None = None, *, name: str | None = None, **options: Any) -> Any:
         """Make a task of a function or coroutine function, by default under the name `module.function`.
 
@@ -257,7 +261,7 @@ class FastQ(Scheduling):
             producer.close()
 
 
-class _Decorator:
+class Decorator:
     """What `app.task(...)` returns, for type checkers only."""
 
     @overload
@@ -267,7 +271,7 @@ class _Decorator:
     def __call__(self, function: Function, /) -> Any: ...
 
 
-class _BoundDecorator:
+class BoundDecorator:
     """The same with bind=True: the first argument is the task, and callers do not give it."""
 
     @overload

@@ -15,7 +15,7 @@ import logging
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 Receiver = TypeVar("Receiver", bound=Callable[..., Any])
 
@@ -65,34 +65,34 @@ def _is_meant(wanted: Any, sender: Any) -> bool:
 
 
 #: sender: the task's name; body: (args, kwargs, embed); headers: a dict that may be added to; routing_key: the queue.
-before_task_publish = Signal("before_task_publish")
-after_task_publish = Signal("after_task_publish")
+before_task_publish: Signal = Signal("before_task_publish")
+after_task_publish: Signal = Signal("after_task_publish")
 
 #: sender: the task; task_id, args, kwargs. postrun besides: retval, state.
-task_prerun = Signal("task_prerun")
-task_postrun = Signal("task_postrun")
+task_prerun: Signal = Signal("task_prerun")
+task_postrun: Signal = Signal("task_postrun")
 #: sender: the task; result.
-task_success = Signal("task_success")
+task_success: Signal = Signal("task_success")
 #: sender: the task; task_id, exception, args, kwargs, traceback, einfo (the traceback as text).
-task_failure = Signal("task_failure")
+task_failure: Signal = Signal("task_failure")
 #: sender: the task; request, reason, einfo.
-task_retry = Signal("task_retry")
+task_retry: Signal = Signal("task_retry")
 #: sender: the task; request, terminated, signum, expired.
-task_revoked = Signal("task_revoked")
+task_revoked: Signal = Signal("task_revoked")
 #: sender: None; name, id, message, exc.
-task_unknown = Signal("task_unknown")
+task_unknown: Signal = Signal("task_unknown")
 #: sender: None; message, exc.
-task_rejected = Signal("task_rejected")
+task_rejected: Signal = Signal("task_rejected")
 
 #: In the nursery; sender: the application.
-worker_init = Signal("worker_init")
-worker_ready = Signal("worker_ready")
-worker_shutting_down = Signal("worker_shutting_down")
-worker_shutdown = Signal("worker_shutdown")
-worker_before_create_process = Signal("worker_before_create_process")
-heartbeat_sent = Signal("heartbeat_sent")
+worker_init: Signal = Signal("worker_init")
+worker_ready: Signal = Signal("worker_ready")
+worker_shutting_down: Signal = Signal("worker_shutting_down")
+worker_shutdown: Signal = Signal("worker_shutdown")
+worker_before_create_process: Signal = Signal("worker_before_create_process")
+heartbeat_sent: Signal = Signal("heartbeat_sent")
 #: In each child; sender: the application.
-worker_process_init = Signal("worker_process_init")
-worker_process_shutdown = Signal("worker_process_shutdown")
+worker_process_init: Signal = Signal("worker_process_init")
+worker_process_shutdown: Signal = Signal("worker_process_shutdown")
 #: In nursery and children, instead of our own set-up of logging; loglevel, logfile, format.
-setup_logging = Signal("setup_logging")
+setup_logging: Signal = Signal("setup_logging")

@@ -12,9 +12,9 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypedDict, TypeVar
 
 import msgspec
 
@@ -22,21 +22,14 @@ from fastq import clock
 from fastq.errors import MaxRetriesExceeded, OptionError, Retry
 
 if TYPE_CHECKING:
-    from typing_extensions import ParamSpec, Unpack
+    from typing_extensions import Unpack
 
     from fastq.app.app import FastQ
     from fastq.app.running.context import Request
     from fastq.producer.handle import AsyncHandle, Handle
     from fastq.producer.options import SendOptions
 
-    P = ParamSpec("P")
-else:
-    try:
-        from typing import ParamSpec
-    except ImportError:  # pragma: no cover
-        from typing_extensions import ParamSpec
-    P = ParamSpec("P")
-
+P = ParamSpec("P")
 R = TypeVar("R")
 
 
@@ -86,13 +79,45 @@ class TaskOptions(msgspec.Struct, frozen=True, kw_only=True):
         return delay_s * clock.random_fraction() if self.retry_jitter else delay_s
 
 
+class TaskArguments(TypedDict, total=False):
+    """The arguments of `@app.task(...)` besides `name` and `bind`, for type checkers: the fields of TaskOptions."""
+
+    queue: str | None
+    priority: int | None
+    acks_late: bool | None
+    acks_on_failure_or_timeout: bool | None
+    reject_on_worker_lost: bool | None
+    ignore_result: bool | None
+    store_errors_even_if_ignored: bool | None
+    track_started: bool | None
+    time_limit: float | None
+    soft_time_limit: float | None
+    rate_limit: str | None
+    expires: float | None
+    send_events: bool
+    max_retries: int | None
+    default_retry_delay: float
+    autoretry_for: Iterable[type[BaseException]]
+    dont_autoretry_for: Iterable[type[BaseException]]
+    retry_backoff: bool | float
+    retry_backoff_max: float
+    retry_jitter: bool
+    on_success: Callable[..., Any] | None
+    on_failure: Callable[..., Any] | None
+    on_retry: Callable[..., Any] | None
+
+
 class BaseTask(Generic[P, R]):
     """What tasks of functions and of coroutines have in common: everything but the call."""
 
     def __init__(self, app: FastQ, function: Callable[..., Any], *, name: str, options: TaskOptions) -> None:
-        self.app, self.function, self.name, self.options = app, function, name, options
-        self.is_coroutine = inspect.iscoroutinefunction(function)
-        self.__doc__, self.__name__ = function.__doc__, getattr(function, "__name__", name)
+        self.app: FastQ = app
+        self.function: Callable[..., Any] = function
+        self.name: str = name
+        self.options: TaskOptions = options
+        self.is_coroutine: bool = inspect.iscoroutinefunction(function)
+        self.__name__: str = getattr(function, "__name__", name)
+        self.__doc__ = function.__doc__
         self.__module__ = function.__module__
         self.__wrapped__ = function
 

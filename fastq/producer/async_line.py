@@ -147,7 +147,7 @@ class AsyncLines:
     def __init__(self, endpoint: Endpoint, *, timeout_s: float, listener: Callable[[Any], None] | None = None) -> None:
         self._endpoint = endpoint
         #: The server as messages name it, without password.
-        self.where = f"the {endpoint.role.name} {endpoint.masked()}"
+        self.where: str = f"the {endpoint.role.name} {endpoint.masked()}"
         self._timeout_s = timeout_s
         self._listener = listener
         self._line: AsyncLine | None = None

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from fastq.producer.options import Buffering
     from fastq.producer.post import Post
 
-logger = logging.getLogger("fastq.producer")
+logger: logging.Logger = logging.getLogger("fastq.producer")
 
 #: Messages of one attempt, and of one LPUSH in it.
 ATTEMPT, CHUNK = 5000, 500

@@ -29,7 +29,7 @@ class Handle(Generic[T]):
     __slots__ = ("_decode", "_store", "id")
 
     def __init__(self, task_id: str, *, store: Store, decode: Callable[[Any], T] = as_stored) -> None:
-        self.id = task_id
+        self.id: str = task_id
         self._store = store
         self._decode = decode
 
@@ -76,7 +76,7 @@ class AsyncHandle(Generic[T]):
     __slots__ = ("_decode", "_store", "id")
 
     def __init__(self, task_id: str, *, store: AsyncStore, decode: Callable[[Any], T] = as_stored) -> None:
-        self.id = task_id
+        self.id: str = task_id
         self._store = store
         self._decode = decode
 

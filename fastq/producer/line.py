@@ -135,7 +135,7 @@ class Lines:
     def __init__(self, endpoint: Endpoint, *, timeout_s: float, client_name: str = "") -> None:
         self._endpoint = endpoint
         #: The server as messages name it, without password.
-        self.where = f"the {endpoint.role.name} {endpoint.masked()}"
+        self.where: str = f"the {endpoint.role.name} {endpoint.masked()}"
         self._timeout_s = timeout_s
         self._client_name = client_name
         self._pid = os.getpid()

@@ -62,12 +62,12 @@ class Post:
     """
 
     def __init__(self, pushes: Sequence[Push], *, retries: int, confirm: Replicas | None, where: str) -> None:
-        self.left = list(pushes)
+        self.left: list[Push] = list(pushes)
         self.sent: list[Push] = []
         self.refused: list[Push] = []
         self.error: BrokerError | None = None
-        self.pause_s = 0.0
-        self.doubtful = False
+        self.pause_s: float = 0.0
+        self.doubtful: bool = False
         self._retries = retries
         self._failures = 0
         self._confirm = confirm

@@ -125,8 +125,9 @@ class Endpoint:
     def __init__(
         self, addresses: Sequence[Address], *, options: Mapping[str, Any] | None = None, role: Role = BROKER
     ) -> None:
-        self.addresses, self.role = tuple(addresses), role
-        self.options = dict(options or {})
+        self.addresses: tuple[Address, ...] = tuple(addresses)
+        self.role: Role = role
+        self.options: dict[str, Any] = dict(options or {})
         self._turn = 0  # of the address that answered last: all connections of a worker belong on one server
 
     @classmethod

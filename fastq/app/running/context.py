@@ -22,7 +22,8 @@ class Request:
     _children: Any = ()
 
     def __init__(self, message: Message, *, hostname: str) -> None:
-        self._message, self.hostname = message, hostname
+        self.hostname: str = hostname
+        self._message = message
 
     def __repr__(self) -> str:
         return f"<Request {self.id}>"
@@ -152,7 +153,8 @@ class Stack:
 
 
 #: Of threads that run functions.
-tasks, requests = Stack(), Stack()
+tasks: Stack = Stack()
+requests: Stack = Stack()
 
 #: Of coroutines: each runs in a context of its own.
 running: ContextVar[tuple[BaseTask[Any, Any], Request] | None] = ContextVar("fastq_running", default=None)

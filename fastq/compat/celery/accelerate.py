@@ -46,7 +46,7 @@ class Acceleration:
     """What was done to an application. `undo` takes it back; as a context manager it does so at the end."""
 
     def __init__(self, app: Any, way: Way) -> None:
-        self.app = app
+        self.app: Any = app
         self._way = way
         self._attributes = ("send_task_message", "create_task_message")
 

@@ -1,0 +1,82 @@
+"""What type checkers must accept, and what they must make of it. Not run: read by `test_typing.py`."""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine
+from datetime import datetime, timezone
+from typing import Any
+
+import msgspec
+from typing_extensions import assert_type
+
+from fastq import CoroutineTask, FastQ, Task, signals
+from fastq.producer import AsyncHandle, Handle
+
+app = FastQ("typed", broker="redis://127.0.0.1:6379/0", backend="redis://127.0.0.1:6379/0", wire="fastq")
+
+
+class Order(msgspec.Struct):
+    number: int
+
+
+class Receipt(msgspec.Struct):
+    paid: bool
+
+
+@app.task
+def charge(order: Order, *, amount: float = 0.0) -> Receipt:
+    return Receipt(paid=bool(order.number and amount))
+
+
+@app.task(queue="slow", max_retries=None, autoretry_for=(OSError, ValueError), retry_backoff=True, rate_limit="10/m")
+def with_options(name: str) -> list[str]:
+    return [name]
+
+
+@app.task(bind=True, acks_late=True)
+def bound(self: Task[[int], str], number: int) -> str:
+    if self.request.retries < 2:
+        raise self.retry(countdown=1.5, exc=ValueError(number))
+    return str(number)
+
+
+@app.task
+async def fetch(url: str, *, times: int = 1) -> bytes:
+    return url.encode() * times
+
+
+@app.task(bind=True, soft_time_limit=1.5)
+async def bound_fetch(self: CoroutineTask[[str], bytes], url: str) -> bytes:
+    return self.name.encode() + url.encode()
+
+
+@app.task
+def nothing() -> None: ...
+
+
+@signals.task_failure.connect
+def alert(sender: object, task_id: str, exception: BaseException, **rest: object) -> None:
+    print(sender, task_id, exception, rest)
+
+
+def calls() -> None:
+    assert_type(charge(Order(1)), Receipt)
+    assert_type(charge.delay(Order(1), amount=2.5), Handle[Receipt])
+    assert_type(charge.delay(Order(1)).get(timeout_s=3), Receipt)
+    assert_type(charge.apply_async((Order(1),), {"amount": 1.0}, countdown=5, queue="x").get(), Receipt)
+    assert_type(charge.apply_async((Order(1),), eta=datetime.now(timezone.utc), expires=60.0), Handle[Receipt])
+    assert_type(with_options.delay("a").get(), list[str])
+    assert_type(bound(3), str)
+    assert_type(bound.delay(3), Handle[str])
+    assert_type(nothing.delay(), Handle[None])
+    assert_type(app.send_task("elsewhere", (1, 2), priority=3), Handle[Any])
+    coroutine: Coroutine[Any, Any, bytes] = fetch("http://x")
+    coroutine.close()
+    assert_type(fetch.delay("http://x", times=3).get(), bytes)
+    assert_type(bound_fetch.delay("http://x").get(), bytes)
+
+
+async def calls_with_a_loop() -> None:
+    assert_type(await fetch("http://x"), bytes)
+    assert_type(await charge.adelay(Order(1)), AsyncHandle[Receipt])
+    assert_type(await (await charge.aapply_async((Order(1),), priority=9)).get(), Receipt)
