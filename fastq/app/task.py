@@ -139,6 +139,24 @@ class BaseTask(Generic[P, R]):
         """Send it with options: countdown, eta, expires, queue, priority, task_id, time_limit and so on."""
         return self.app._send(self, args, kwargs or {}, options)
 
+    def delay_on_commit(self, *args: P.args, **kwargs: P.kwargs) -> None:
+        """In a Django project: `delay` when the transaction of the default database is committed, and never if it is
+        rolled back; at once outside of a transaction. There is no handle, for nobody knows yet whether it is sent."""
+        self.apply_async_on_commit(args, kwargs)
+
+    def apply_async_on_commit(
+        self,
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        *,
+        using: str | None = None,
+        **options: Unpack[SendOptions],
+    ) -> None:
+        """`apply_async` in the same way; `using` names another database of the project."""
+        from django.db import transaction
+
+        transaction.on_commit(lambda: self.apply_async(args, kwargs, **options), using=using)
+
     async def adelay(self, *args: P.args, **kwargs: P.kwargs) -> AsyncHandle[R]:
         """`delay` for a program with an event loop; returns when the broker has it."""
         return await self.aapply_async(args, kwargs)

@@ -1,0 +1,78 @@
+"""What a view of the website would do; the answers, as JSON, are for a test."""
+
+import json
+import os
+import sys
+import time
+from datetime import timedelta
+from typing import Any
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "website.settings")
+
+import django
+
+django.setup()
+
+from django.core.management import call_command  # noqa: E402
+from django.db import transaction  # noqa: E402
+from django.utils import timezone  # noqa: E402
+from store import tasks  # noqa: E402
+from store.models import Order  # noqa: E402
+
+
+def finished(result: Any) -> Any:
+    """The result, when the task has ended."""
+    until = time.monotonic() + 20
+    while not result.is_finished and time.monotonic() < until:
+        time.sleep(0.02)
+        result.refresh()
+    return result
+
+
+def on_commit() -> dict[str, Any]:
+    """Orders that are packed only if they were made."""
+    with transaction.atomic():
+        Order.objects.create(name="hat")
+        tasks.pack.delay_on_commit("hat")
+        inside = Order.objects.get(name="hat").state
+    try:
+        with transaction.atomic():
+            Order.objects.create(name="scarf")
+            tasks.pack.apply_async_on_commit(["scarf"], queue="store")
+            raise RuntimeError("changed our mind")
+    except RuntimeError:
+        pass
+    until = time.monotonic() + 20
+    while Order.objects.get(name="hat").state != "packed" and time.monotonic() < until:
+        time.sleep(0.02)
+    return {"inside": inside, "state": Order.objects.get(name="hat").state}
+
+
+def connections() -> list[Any]:
+    """Of three tasks one after the other."""
+    return [tasks.had_connection.delay().get(timeout_s=20) for _ in range(3)]
+
+
+def interface() -> dict[str, Any]:
+    """Tasks of Django's interface."""
+    Order.objects.create(name="shirt")
+    shipped = tasks.ship.enqueue("shirt", by="ship")
+    before = str(shipped.status)
+    waits = tasks.ship.using(run_after=timezone.now() + timedelta(hours=1), queue_name="store").enqueue("hat")
+    told, failed, died = tasks.attempts.enqueue(), tasks.fail.enqueue(), tasks.die.enqueue()
+    return {
+        "before": before,
+        "shipped": [finished(shipped).return_value, Order.objects.get(name="shirt").state, shipped.attempts],
+        "times": shipped.enqueued_at <= shipped.started_at <= shipped.finished_at,
+        "told": [*finished(told).return_value, told.id],
+        "later": finished(tasks.later.enqueue()).return_value,
+        "failed": [str(finished(failed).status), failed.errors[0].exception_class.__name__, failed.errors[0].traceback],
+        "died": [str(finished(died).status), died.errors[0].traceback],
+        "waits": [str(waits.status), str(tasks.ship.get_result(waits.id).status)],
+    }
+
+
+if sys.argv[1] == "migrate":
+    call_command("migrate", run_syncdb=True, verbosity=0)
+else:
+    print(json.dumps({"on_commit": on_commit(), "connections": connections(), "interface": interface()}))
