@@ -22,13 +22,11 @@ from typing import Literal, NoReturn
 
 from fastq import dumps
 from fastq._core import Segment
-from fastq.app.find import find_native
 from fastq.child import aside
 from fastq.child import main as child_main
 from fastq.child.goodbye import EXIT_BUG, forget_inherited_hooks
 from fastq.child.main import LoopOptions
-from fastq.config.settings import WorkerOptions
-from fastq.errors import ApplicationError, FastqError, ProcessLost
+from fastq.errors import FastqError, ProcessLost
 from fastq.ipc.link import Link
 from fastq.ipc.messages import (
     Aside,
@@ -46,6 +44,7 @@ from fastq.ipc.messages import (
     ToNursery,
 )
 from fastq.program import Program
+from fastq.programs import program_of
 
 logger = logging.getLogger(__name__)
 
@@ -245,23 +244,6 @@ class Nursery:
             os.close(fd)
         self.children.clear()
         self.asides.clear()
-
-
-def program_of(options: WorkerOptions) -> Program:
-    """The application that -A names, native or Celery's, not set up yet. Raises ApplicationError."""
-    app = find_native(options.app)
-    if app is not None:
-        from fastq.app.program import NativeProgram
-
-        return NativeProgram(app)
-    try:
-        from fastq.compat.celery.program import CeleryProgram
-    except ModuleNotFoundError as error:
-        raise ApplicationError(
-            f"-A {options.app}: this is no FastQ application, and Celery is not installed ({error}): pip install "
-            "'fastq[celery]'"
-        ) from error
-    return CeleryProgram()
 
 
 def attach(path: str) -> Segment:

@@ -14,6 +14,7 @@ from fastq.app.app import FastQ
 from fastq.app.describe import describe
 from fastq.app.find import import_tasks
 from fastq.app.running import context
+from fastq.app.settings import read_overrides
 from fastq.config.nodename import file_name, node_name
 from fastq.config.settings import WorkerOptions
 from fastq.program import Door, ProgramInfo, Question, Reply, Worker
@@ -38,6 +39,7 @@ class NativeProgram:
         self._options, self.node = options, node_name(options.hostname)
         addresses = {"broker_url": options.broker, "result_backend": options.result_backend}
         self.app.conf.update({k: v for k, v in addresses.items() if v}, where="the command line")
+        self.app.conf.update(read_overrides(options.overrides), where="a setting after --", strict=False)
         self.app.conf.include = [*self.app.conf.include, *options.include]
         self._set_up_logging()
         import_tasks(self.app)

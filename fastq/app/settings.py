@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import re
 from collections.abc import Mapping
 from typing import Any, Literal
 
 import msgspec
 
 from fastq.errors import SettingError
+
+#: In front of a value on the command line.
+_CAST = re.compile(r"^\((?:dict|list|tuple|int|float|bool|str|json)\)")
 
 Wire = Literal["celery", "fastq"]
 
@@ -89,23 +93,38 @@ class Settings(msgspec.Struct, kw_only=True):
         """The queue of a task that nobody has routed."""
         return self.task_default_queue or ("celery" if self.wire == "celery" else "fastq")
 
-    def update(self, found: Mapping[str, Any], *, where: str) -> None:
-        """Take over what is given, checked. Raises SettingError for an unknown name or a value of the wrong type."""
+    def update(self, found: Mapping[str, Any], *, where: str, strict: bool = True) -> None:
+        """Take over what is given, checked; unless `strict`, text may stand for numbers and switches.
+
+        Raises SettingError for an unknown name or a value of the wrong type."""
         unknown = [name for name in found if name not in self.__struct_fields__]
         if unknown:
             raise SettingError(f"{where}: {_unknown(unknown[0], self.__struct_fields__)}")
         for name, value in found.items():
-            setattr(self, name, self._checked(name, value, where=where))
+            setattr(self, name, self._checked(name, value, where=where, strict=strict))
 
     @classmethod
-    def _checked(cls, name: str, value: Any, *, where: str) -> Any:
+    def _checked(cls, name: str, value: Any, *, where: str, strict: bool) -> Any:
         if name in ("task_routes", "beat_schedule"):
             return value  # functions and schedules are no plain values; who reads them checks them
         wanted = {field.name: field.type for field in msgspec.structs.fields(cls)}[name]
         try:
-            return msgspec.convert(value, wanted)
+            return msgspec.convert(value, wanted, strict=strict)
         except msgspec.ValidationError as error:
             raise SettingError(f"{where}: {name} is {value!r}: {error}") from error
+
+
+def read_overrides(given: Mapping[str, str]) -> dict[str, Any]:
+    """Settings from the command line: objects and lists as JSON, with Celery's casts such as `(dict)` before them or
+    without; all else stays text, for `update` with `strict=False`. Raises SettingError for what is no JSON."""
+    return {name: _from_text(name, _CAST.sub("", text)) for name, text in given.items()}
+
+
+def _from_text(name: str, text: str) -> Any:
+    try:
+        return msgspec.json.decode(text) if text[:1] in ("{", "[") else text
+    except msgspec.DecodeError as error:
+        raise SettingError(f"a setting after --: {name} is {text!r}, which is no JSON: {error}") from error
 
 
 def _unknown(name: str, known: tuple[str, ...]) -> str:

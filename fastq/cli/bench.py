@@ -18,6 +18,7 @@ import click
 import msgspec
 
 from fastq import clock, log
+from fastq.app.find import find_native
 from fastq.cli.bench_place import choose, clean, client, read_json
 from fastq.cli.gather import flags_given, gather
 from fastq.cli.options import GroupedCommand, global_options
@@ -103,6 +104,8 @@ def _bench(
     info = describe(options)
     if clean_up:
         return _clean(info)
+    if "celery" in engines and find_native(options.app) is not None:
+        raise OptionError(f"--engine: {options.app} is a FastQ application, which celery cannot run")
     if task is None:
         raise OptionError("name the task to run, after the options: fastq bench -A proj proj.tasks.add --args '[1, 2]'")
     from fastq.cli.bench_load import Work
@@ -126,9 +129,9 @@ def _bench(
 
 def describe(options: WorkerOptions) -> ProgramInfo:
     """Load the application in this process, as a worker would. Raises ApplicationError or SettingError."""
-    from fastq.compat.celery.program import CeleryProgram
+    from fastq.programs import program_of
 
-    program = CeleryProgram()
+    program = program_of(options)
     streams = sys.stdout, sys.stderr
     try:
         with warnings.catch_warnings():

@@ -116,6 +116,19 @@ def test_a_task_without_results_is_counted_by_its_messages(shop: Shop) -> None:
     assert shop.content() == shop.before
 
 
+def test_a_native_application_is_measured_as_well(shop: Shop) -> None:
+    text = f"from fastq import FastQ\napp = FastQ('shop', broker_url={shop.db.url!r}, result_backend={shop.db.url!r})\n"
+    (shop.folder / "proj.py").write_text(f"{text}@app.task\ndef charge(order: int) -> int: return order\n")
+    code, output = shop.bench("charge", "--args", "[1]", "--seconds", "0.5", "-c", "1", "--json")
+    assert code == 0, output
+    (ours,) = json.loads(output)
+    assert ours["tasks"] > 10
+    assert ours["p50_ms"] > 0
+    assert shop.content() == shop.before
+    code, output = shop.bench("charge", "--engine", "celery")
+    assert (code, "which celery cannot run" in output) == (2, True)
+
+
 def test_tasks_that_fail_are_told_and_are_exit_code_1(shop: Shop) -> None:
     code, output = shop.bench("proj.refuse", "--seconds", "0.5", "-c", "1")
     assert code == 1
