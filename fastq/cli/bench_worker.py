@@ -16,7 +16,6 @@ import msgspec
 import psutil
 
 from fastq.cli.bench_place import QUEUE
-from fastq.config.settings import SETTINGS
 from fastq.errors import SurroundingsError
 
 if TYPE_CHECKING:
@@ -72,7 +71,7 @@ class BenchWorker:
             *("--without-gossip", "--without-mingle", "--without-heartbeat"),
             # The application may have files of its own for these, which belong to its workers.
             *("-f", str(self._log), "--pidfile", str(folder / f"{engine}.pid"), "-S", str(folder / f"{engine}.state")),
-            *(("--without-schedule",) if engine == "fastq" and "without_schedule" in SETTINGS else ()),
+            *(("--without-schedule",) if engine == "fastq" else ()),
             *more,
             *("--", *overrides),
         ]
