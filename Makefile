@@ -70,6 +70,8 @@ demo: venv
 bench: venv
 	$(BIN)/python -m bench $(ARGS)
 
+APM := build/apm
+
 # Each peer lives in an environment of its own, in its newest version: some want older versions of what others share.
 PEERS := build/peers
 PEERS_INSTALLED := $(patsubst bench/peers/packages/%.txt,$(PEERS)/%/.installed,$(wildcard bench/peers/packages/*.txt))
@@ -80,7 +82,7 @@ $(PEERS)/%/.installed: bench/peers/packages/%.txt | venv
 	$(BIN)/python -m pip --python $(PEERS)/$*/bin/python install --quiet --disable-pip-version-check -r $<
 	@touch $@
 
-bench-full: venv $(PEERS_INSTALLED)
+bench-full: venv $(PEERS_INSTALLED) $(APM)/.installed
 	$(BIN)/python -m bench.full $(ARGS)
 
 bench-micro: venv
@@ -112,7 +114,6 @@ faults: venv
 
 # The packages that are tried there are heavy, and some bring old versions of others: in an environment of their own, on
 # top of ours.
-APM := build/apm
 APM_CONSTRAINTS := $(APM)/constraints.txt
 
 $(APM)/.installed: tests/apm/packages.txt | venv

@@ -24,6 +24,10 @@ from bench.workloads import registry as workloads
 from bench.workloads.calibration import FULL, QUICK, Calibration, Scale
 from bench.workloads.registry import Workload
 
+#: What is acknowledged early may be lost with a process that is killed, what is acknowledged late may run again: there,
+#: that is what is measured, and no failure.
+KILLS = frozenset({"kill", "kill-late", "kill-child"})
+
 
 def cases(chosen: Iterable[Workload], systems: Sequence[Peer], *, scale: Scale) -> list[Case]:
     """Each workload with each system that can do it, systems side by side."""
@@ -129,7 +133,8 @@ def main(given: Sequence[str] | None = None) -> int:
         return 130
     print(table(results))
     print(f"\nRaw figures: {path}", file=sys.stderr)
-    return 0 if all(one.whole for one in results.measurements if one.system.startswith("fastq")) else 1
+    ours = [one for one in results.measurements if one.system.startswith("fastq")]
+    return 0 if all(one.whole or (one.values and one.workload in KILLS) for one in ours) else 1
 
 
 if __name__ == "__main__":

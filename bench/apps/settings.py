@@ -13,6 +13,8 @@ from typing import Any
 
 from celery import Celery
 
+from bench.apps import agents
+
 #: Messages a child may hold ahead. Found by trying, with 2,500 tasks of the row "stored", on a machine others used too:
 #: twice each, 4, 16, 64 and 256 made 765, 675, 752 and 851 tasks/s; three times each, later, 64, 256 and 1024 made 939,
 #: 973 and 1,020. Single runs differed by up to 20 %, so 256 and 1024 are not told apart, and the rest hardly.
@@ -26,6 +28,8 @@ def make_app(name: str) -> Celery:
     app.conf.task_default_queue = os.environ.get("FASTQ_BENCH_QUEUE", "bench")
     if os.environ.get("FASTQ_BENCH_SETTINGS", "tuned") == "tuned":
         app.conf.update(_tuning())
+    if agent := os.environ.get("FASTQ_BENCH_AGENT"):
+        agents.set_up(agent)
     return app
 
 

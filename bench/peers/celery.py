@@ -30,7 +30,7 @@ TUNED = Peer(
     client="bench.peers.apps.celery",
     packages=("celery", "kombu", "billiard", "redis", "hiredis"),
     worker=(*_WORKER, *CELERY_TUNING),
-    can=able("results acks nap fill_later urgent chain group chord many_chords agents"),
+    can=able("results acks nap fill_later urgent chain group chord many_chords"),
 )
 
 DEFAULT = msgspec.structs.replace(
@@ -49,6 +49,7 @@ THREADS = msgspec.structs.replace(
     "Dramatiq's two of 8.",
     worker=(*(each if each != "{children}" else "16" for each in _WORKER), "-P", "threads", *CELERY_TUNING),
     slots=16,
+    variation="threads",
 )
 
 PEERS = (TUNED, DEFAULT, THREADS)

@@ -1,4 +1,4 @@
-"""fastq as a worker of a Celery application."""
+"""fastq: as a worker of a Celery application, behind several clients, and with an application of its own."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import msgspec
 
 from bench.peers.peer import Peer, able
 
-_CAN = able("results acks nap fill_later fill_async urgent chain group chord many_chords mixed agents")
+_CAN = able("results acks nap fill_later fill_async urgent chain group chord many_chords mixed")
 
 TUNED = Peer(
     name="fastq",
@@ -32,7 +32,26 @@ DROP_IN = msgspec.structs.replace(
     name="fastq+celery",
     why="fastq's worker, sent to and waited for by Celery's own client.",
     client="bench.peers.apps.celery",
-    can=_CAN - {"fill_async", "acks", "nap", "fill_later", "urgent", "mixed", "agents"},
+    variation="clients",
+    can=_CAN - {"fill_async", "acks", "nap", "fill_later", "urgent", "mixed"},
 )
 
-PEERS = (TUNED, DEFAULT, DROP_IN)
+ACCELERATED = msgspec.structs.replace(
+    DROP_IN,
+    name="fastq+accelerate",
+    why="fastq's worker; Celery's own client after fastq.celery.accelerate(app).",
+    client="bench.peers.apps.accelerated",
+)
+
+#: Not a worker of a Celery application: an application of fastq's own, and messages that only fastq reads.
+NATIVE = msgspec.structs.replace(
+    TUNED,
+    name="fastq-native",
+    why='An application of fastq\'s own with wire="fastq"; the prefetch multiplier of the others.',
+    client="bench.peers.apps.native",
+    packages=("redis", "hiredis", "msgspec"),
+    app="bench.apps.native",
+    can=able("results acks nap fill_later fill_async urgent"),
+)
+
+PEERS = (TUNED, DEFAULT, NATIVE, DROP_IN, ACCELERATED)

@@ -10,8 +10,8 @@ import msgspec
 
 from bench.processes import ROOT
 
-#: Where `make bench-full` installs the peers, each in an environment of its own.
-HOMES = ROOT / "build" / "peers"
+#: Where `make bench-full` makes environments: of peers, one each, and of monitoring agents.
+HOMES = ROOT / "build"
 
 #: What systems can do beyond taking a task: the method of their client, or the way of working, that a workload needs.
 CAN = frozenset(
@@ -28,7 +28,6 @@ CAN = frozenset(
         "chord",
         "many_chords",  # chords so large that only a counter makes them possible
         "mixed",  # a fleet together with Celery's workers
-        "agents",  # Sentry and OpenTelemetry have an integration, and it is in tests/apm
     }
 )
 
@@ -50,7 +49,7 @@ class Peer(msgspec.Struct, frozen=True, kw_only=True):
     settings: str = "tuned"
     #: Why it is set so, with the pages that say so.
     why: str
-    #: Folder of its environment in `build/peers`; empty for ours.
+    #: Folder of its environment in `build`; empty for ours.
     home: str = ""
     #: Package names whose versions are kept with the results.
     packages: tuple[str, ...] = ()
@@ -66,10 +65,13 @@ class Peer(msgspec.Struct, frozen=True, kw_only=True):
     nursery: bool = False
     #: Whether each of its processes must get the signal to stop, as a service manager sends it: the main one does not.
     tell_all: bool = False
-    #: More for the environment of its worker and its client; {url} is filled in.
+    #: More for the environment of its worker and its client; {url} and {sink} are filled in.
     variables: Mapping[str, str] = {}
     #: Tasks per second, about: only where measuring starts from. It is found out within the first run.
     guess: int = 1000
+    #: A variation of another system: measured only where a workload asks for variations of this kind (a field of
+    #: `bench.workloads.registry.Workload`). Empty: a system of its own.
+    variation: str = ""
 
     @property
     def label(self) -> str:

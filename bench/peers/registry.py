@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bench.peers import arq, celery, dramatiq, fastq, huey, rq, saq, taskiq
+from bench.peers import arq, celery, dramatiq, fastq, huey, rq, saq, taskiq, watched
 from bench.peers.peer import Peer
 
 PEERS: tuple[Peer, ...] = (
@@ -14,6 +14,7 @@ PEERS: tuple[Peer, ...] = (
     *taskiq.PEERS,
     *arq.PEERS,
     *saq.PEERS,
+    *watched.PEERS,
 )
 
 NAMES: tuple[str, ...] = tuple(dict.fromkeys(peer.name for peer in PEERS))

@@ -29,10 +29,14 @@ class Scale(msgspec.Struct, frozen=True, kw_only=True):
     calls: int
     #: Of a workload that has a size in its name (100,000 countdowns), the part that is done.
     part: float
+    #: Seconds after a kill -9 in which nothing runs, before what is missing is called lost. Dramatiq gives back what a
+    #: dead worker held after a minute, SAQ looks every minute; Celery's visibility timeout is an hour, and RQ's and
+    #: taskiq's times are minutes.
+    gone_s: float
 
 
-FULL = Scale(name="full", work_s=2.0, calls=1000, part=1.0)
-QUICK = Scale(name="full-quick", work_s=0.3, calls=50, part=0.02)
+FULL = Scale(name="full", work_s=1.5, calls=1000, part=1.0, gone_s=75.0)
+QUICK = Scale(name="full-quick", work_s=0.3, calls=50, part=0.02, gone_s=8.0)
 
 
 class Calibration:

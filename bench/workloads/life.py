@@ -13,9 +13,8 @@ from bench.processes import Worker
 from bench.workloads.calibration import Calibration, Scale
 from bench.workloads.stage import Stage, stage
 
-#: Seconds after which a task that has not come back is called lost. Systems that give messages of the dead back after
-#: minutes or an hour (Celery's visibility timeout, RQ's and taskiq's idle times) have not done so by then.
-GONE_S = 20.0
+#: Seconds without an execution after which a task that was in a child that was killed is called lost: its worker lives.
+GONE_S = 12.0
 
 #: Seconds a worker gets to stop at full load before it is killed.
 STOP_S = 20.0
@@ -48,12 +47,13 @@ def killed(task: str) -> Callable[[Peer, Scale, Calibration], Iterable[Sample]]:
                 worker.kill()
             done, began = on.lab.ledger.executed(), time.monotonic()
             with on.worker() as worker:
-                on.follow(done + 1, worker, stall_s=30.0)
+                back = done == count or on.follow(done + 1, worker, stall_s=scale.gone_s) > done
                 resumed = time.monotonic() - began
-                on.follow(count, worker, stall_s=GONE_S)
-                whole = _last_s(on) - began
+                if back:
+                    on.follow(count, worker, stall_s=scale.gone_s)
+                whole = max(0.0, _last_s(on) - began)
             found = on.counted(count)
-        extras = {"tasks": count, "done_before": done, "finished_s": round(whole, 2)}
+        extras = {"tasks": count, "done_before": done, "resumed": back, "finished_s": round(whole, 2)}
         yield Sample(
             measure="resumed after", value=resumed, unit="s", better="lower", lost=found.lost, repeated=found.repeated,
             extras=extras,
@@ -63,7 +63,8 @@ def killed(task: str) -> Callable[[Peer, Scale, Calibration], Iterable[Sample]]:
 
 
 def child_killed(peer: Peer, scale: Scale, known: Calibration) -> Iterable[Sample]:
-    """kill -9 for one child in the middle of a backlog: the time that all of it takes, and what is lost."""
+    """kill -9 for one child in the middle of a backlog: the time that the rest takes, and what is lost. A worker that
+    ends because of it is started again, as a service manager does."""
     count = known.count(peer, scale, "spin", 0.001)
     with stage(peer, results=False) as on:
         on.fill("spin", count, 0.001)
@@ -71,12 +72,15 @@ def child_killed(peer: Peer, scale: Scale, known: Calibration) -> Iterable[Sampl
             on.follow(count // 3, worker)
             began = time.monotonic()
             _kill_one(worker)
-            on.follow(count, worker, stall_s=GONE_S)
-            taken = _last_s(on) - began
+            ended = _ends(on, count, worker)
+        if ended:
+            with on.worker() as worker:
+                on.follow(count, worker, stall_s=GONE_S)
+        taken = max(0.0, _last_s(on) - began)
         found = on.counted(count)
     yield Sample(
         measure="finished after", value=taken, unit="s", better="lower", lost=found.lost, repeated=found.repeated,
-        extras={"tasks": count},
+        extras={"tasks": count, "worker_ended": ended},
     )  # fmt: skip
 
 
@@ -85,6 +89,15 @@ def _kill_one(worker: Worker) -> None:
     if not children:
         raise RuntimeError("its worker has one process only")
     os.kill(children[0].pid, signal.SIGKILL)
+
+
+def _ends(on: Stage, count: int, worker: Worker) -> bool:
+    """Follow a worker to the end of its work; return whether it ended itself before."""
+    try:
+        on.follow(count, worker, stall_s=GONE_S)
+    except RuntimeError:
+        return True
+    return False
 
 
 def _last_s(on: Stage) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import msgspec
 
@@ -27,16 +28,16 @@ class Workload(msgspec.Struct, frozen=True, kw_only=True):
     defaults: bool = False
     #: Also with Celery's own client before fastq's worker: where the client is part of what is measured.
     clients: bool = False
+    #: Also with Celery's pool of threads.
+    threads: bool = False
+    #: Also under monitoring agents.
+    agents: bool = False
     #: Rounds at most; 0: all. For what takes long and does not vary.
     at_most: int = 0
 
 
-def _one(
-    name: str, what: str, run: Run, *needs: str, defaults: bool = False, clients: bool = False, at_most: int = 0
-) -> Workload:
-    return Workload(
-        name=name, what=what, run=run, needs=frozenset(needs), defaults=defaults, clients=clients, at_most=at_most
-    )
+def _one(name: str, what: str, run: Run, *needs: str, **more: Any) -> Workload:
+    return Workload(name=name, what=what, run=run, needs=frozenset(needs), **more)
 
 
 def _far(rtt_ms: float) -> Run:
@@ -48,45 +49,53 @@ def _blob(size: int) -> Run:
 
 
 WORKLOADS: tuple[Workload, ...] = (
-    _one("noop", "no-op, results off", drained(Work(task="noop", results=False)), defaults=True),
-    _one("stored", "no-op, results on", drained(Work(task="stored")), defaults=True),
+    _one("noop", "no-op, results off", drained(Work(task="noop", results=False)), defaults=True, threads=True),
+    _one("stored", "no-op, results on", drained(Work(task="stored")), agents=True, defaults=True, threads=True),
     _one("late", "no-op, results on, late acknowledgement", drained(Work(task="late")), "acks"),
-    _one("sleep", "10 ms asleep", drained(Work(task="nap", args=(0.01,), results=False)), "nap"),
+    _one("sleep", "10 ms asleep", drained(Work(task="nap", args=(0.01,), results=False)), "nap", threads=True),
     _one(
         "sleep-async",
         "10 ms asleep in a coroutine",
         drained(Work(task="nap_async", args=(0.01,), results=False)),
         "nap_async",
     ),
-    _one("cpu", "1 ms of computing", drained(Work(task="spin", args=(0.001,), results=False))),
-    _one("payload-1k", "1 KB each way, backlog", _blob(KIB)),
-    _one("payload-100k", "100 KB each way, backlog", _blob(100 * KIB)),
-    _one("payload-1m", "1 MB each way, backlog", _blob(KIB * KIB)),
-    _one("echo-100k", "a call with 100 KB each way", latency.echoed(100 * KIB), "results", clients=True),
-    _one("calls", "delay().get(), one after the other", latency.calls, "results", defaults=True, clients=True),
-    _one("calls-100", "delay().get(), 100 in flight", latency.together, "results", clients=True),
-    _one("steady", "latency at a steady pace, 10, 50 and 80 % of the system's most", latency.steady),
-    _one("mixed", "short tasks among long ones", latency.mixed, "nap"),
-    _one("urgent", "urgent tasks ahead of a backlog", latency.urgent, "urgent", defaults=True),
-    _one("chain-10", "a chain of 10", workflows.chain, "chain", clients=True),
-    _one("group-1000", "a group of 1,000", workflows.group(1000), "group", clients=True),
-    _one("chord-100", "a chord of 100", workflows.chord(100), "chord", clients=True),
+    _one("cpu", "1 ms of computing", drained(Work(task="spin", args=(0.001,), results=False)), threads=True),
+    _one("payload-1k", "1 KB each way, backlog", _blob(KIB), at_most=3),
+    _one("payload-100k", "100 KB each way, backlog", _blob(100 * KIB), at_most=3),
+    _one("payload-1m", "1 MB each way, backlog", _blob(KIB * KIB), at_most=3),
+    _one("echo-100k", "a call with 100 KB each way", latency.echoed(100 * KIB), "results", clients=True, at_most=3),
+    _one(
+        "calls",
+        "delay().get(), one after the other",
+        latency.calls,
+        "results",
+        defaults=True,
+        clients=True,
+        threads=True,
+    ),
+    _one("calls-100", "delay().get(), 100 in flight", latency.together, "results", clients=True, at_most=3),
+    _one("steady", "latency at a steady pace, 10, 50 and 80 % of the system's most", latency.steady, threads=True),
+    _one("mixed", "short tasks among long ones", latency.mixed, "nap", threads=True),
+    _one("urgent", "urgent tasks ahead of a backlog", latency.urgent, "urgent", defaults=True, at_most=3),
+    _one("chain-10", "a chain of 10", workflows.chain, "chain", clients=True, at_most=3),
+    _one("group-1000", "a group of 1,000", workflows.group(1000), "group", clients=True, at_most=3),
+    _one("chord-100", "a chord of 100", workflows.chord(100), "chord", clients=True, at_most=3),
     _one("chord-10000", "a chord of 10,000", workflows.chord(10_000), "many_chords", at_most=2),
-    _one("countdowns", "100,000 countdowns", waiting.countdowns, "fill_later", at_most=2),
-    _one("backlog", "a backlog of 1,000,000", throughput.backlog, at_most=2),
-    _one("send", "sending one by one", sending.sent("send"), clients=True),
-    _one("send-many", "sending many", sending.sent("fill")),
-    _one("send-async", "sending by an asynchronous library", sending.sent("fill_async"), "fill_async"),
-    _one("memory", "memory, idle and after 100,000 tasks", memory.size, at_most=2),
-    _one("start", "start to first task", life.started, defaults=True),
-    _one("kill", "kill -9 of the worker, acknowledged early or as the system does", life.killed("noop"), at_most=3),
-    _one("kill-late", "kill -9 of the worker, acknowledged late", life.killed("late"), "acks", at_most=3),
-    _one("kill-child", "kill -9 of a child", life.child_killed, at_most=3),
-    _one("stop", "TERM at full load", life.stopped, at_most=3),
-    _one("near", "no-op, results on, through a proxy", _far(0.001)),
-    _one("far-1", "the same, 1 ms to Redis", _far(1.0)),
-    _one("far-2", "the same, 2 ms to Redis", _far(2.0)),
-    _one("fleet", "workers of Celery and fastq on one queue", fleet.mixed, "mixed"),
+    _one("countdowns", "100,000 countdowns", waiting.countdowns, "fill_later", at_most=1),
+    _one("backlog", "a backlog of 1,000,000", throughput.backlog, at_most=1),
+    _one("send", "sending one by one", sending.sent("send"), clients=True, at_most=3),
+    _one("send-many", "sending many", sending.sent("fill"), at_most=3),
+    _one("send-async", "sending by an asynchronous library", sending.sent("fill_async"), "fill_async", at_most=3),
+    _one("memory", "memory, idle and after 100,000 tasks", memory.size, at_most=1, threads=True),
+    _one("start", "start to first task", life.started, at_most=3),
+    _one("kill", "kill -9 of the worker, acknowledged early or as the system does", life.killed("noop"), at_most=1),
+    _one("kill-late", "kill -9 of the worker, acknowledged late", life.killed("late"), "acks", at_most=1),
+    _one("kill-child", "kill -9 of a child", life.child_killed, at_most=2),
+    _one("stop", "TERM at full load", life.stopped, at_most=2),
+    _one("near", "no-op, results on, through a proxy", _far(0.001), at_most=3),
+    _one("far-1", "the same, 1 ms to Redis", _far(1.0), at_most=3),
+    _one("far-2", "the same, 2 ms to Redis", _far(2.0), at_most=3),
+    _one("fleet", "workers of Celery and fastq on one queue", fleet.mixed, "mixed", at_most=3),
 )
 
 NAMES: tuple[str, ...] = tuple(one.name for one in WORKLOADS)
@@ -96,6 +105,6 @@ def takes(workload: Workload, peer: Peer) -> bool:
     """Whether a workload is for this system with these settings."""
     if not workload.needs <= peer.can:
         return False
-    if peer.name == "fastq+celery":
-        return workload.clients
+    if peer.variation and not getattr(workload, peer.variation):
+        return False
     return workload.defaults or peer.settings == "tuned"

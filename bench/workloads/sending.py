@@ -19,6 +19,8 @@ def sent(do: str) -> Callable[[Peer, Scale, Calibration], Iterable[Sample]]:
     def run(peer: Peer, scale: Scale, _known: Calibration) -> Iterable[Sample]:
         with stage(peer, results=False) as on:
             count, taken = TRIAL, 0.0
+            # Connections and late imports.
+            on.sender.ask(do, task="noop", start=0, count=20, args=[])
             while taken < scale.work_s / 2 and count < MOST:
                 count = int(count * min(10.0, scale.work_s / max(0.01, taken))) if taken else count
                 on.lab.client.flushdb()

@@ -14,6 +14,7 @@ from bench.lab import LOOK_S, Lab, lab
 from bench.measurement import Roles, Sample
 from bench.peers.peer import Peer
 from bench.peers.sender import Sender
+from bench.peers.sink import sink
 from bench.processes import Worker
 
 #: Processes of every worker.
@@ -34,10 +35,12 @@ class Stage(msgspec.Struct, frozen=True, kw_only=True):
     lab: Lab
     sender: Sender
     variables: dict[str, str]
+    #: Where agents report to.
+    sink: str = ""
 
     def worker(self, *, children: int = CHILDREN, url: str = "") -> Worker:
         """A worker of the system, not started yet."""
-        more = {name: value.format(url=url or self.lab.url) for name, value in self.variables.items()}
+        more = {name: value.format(url=url or self.lab.url, sink=self.sink) for name, value in self.variables.items()}
         return self.lab.worker(self.peer, app=self.peer.app, children=children, url=url, more=more)
 
     def fill(self, task: str, count: int, *args: Any, start: int = 0) -> float:
@@ -77,10 +80,11 @@ def stage(peer: Peer, *, results: bool = True) -> Iterator[Stage]:
     if peer.missing:
         raise RuntimeError(peer.missing)
     variables = {**peer.variables, "FASTQ_BENCH_RESULTS": "on" if results else "off"}
-    with lab() as place:
+    watched = any("{sink}" in value for value in variables.values())
+    with lab() as place, sink() if watched else contextlib.nullcontext("") as reports:
         environment = {**place.environment(place.url), **variables}
         with Sender(peer, environment=environment, log=place.folder / "client.log") as sender:
-            yield Stage(peer=peer, lab=place, sender=sender, variables=variables)
+            yield Stage(peer=peer, lab=place, sender=sender, variables=variables, sink=reports)
 
 
 def rate_sample(found: Count, *, cpu_us: Roles | None = None, **extras: Any) -> Sample:

@@ -33,10 +33,12 @@ def countdowns(peer: Peer, scale: Scale, known: Calibration) -> Iterable[Sample]
         with on.worker() as worker:
             on.warm(worker)
             before = Memory.of(worker)
-            waiting = _send_far_off(on, int(WAITING * scale.part))
+            waiting, sent_per_s = _send_far_off(on, int(WAITING * scale.part))
             time.sleep(TAKEN_S * max(0.2, scale.part))
             after = Memory.of(worker)
-            due = _send_due(on, max(SLICES, min(20_000, int(rate * SLICES * APART_S / 2))))
+            count = max(SLICES, int(min(20_000, rate * SLICES * APART_S / 2, sent_per_s * SENDING_S)))
+            due = _send_due(on, count, ahead_s=1.0 + 1.5 * count / sent_per_s)
+            time.sleep(max(0.0, min(due.values()) - time.monotonic()))
             on.follow(len(due), worker)
         late = [max(0.0, at - due[number]) for number, at in on.lab.ledger.starts() if number in due]
         found = on.counted(len(due))
@@ -47,22 +49,21 @@ def countdowns(peer: Peer, scale: Scale, known: Calibration) -> Iterable[Sample]
     yield from quantiles(late, prefix="late ", found=found)[:2]
 
 
-def _send_far_off(on: Stage, count: int) -> int:
-    """Send messages for much later, for some seconds at most; return how many."""
+def _send_far_off(on: Stage, count: int) -> tuple[int, float]:
+    """Send messages for much later, for some seconds at most; return how many, and how many a second."""
     due, trial, far = time.monotonic() + FAR_OFF_S, min(count, 200), 10_000_000
     taken = on.sender.ask("fill_later", task="noop", start=far, count=trial, args=[], due=due)
     more = min(count - trial, int(trial / taken * SENDING_S))
     if more:
-        on.sender.ask("fill_later", task="noop", start=far + trial, count=more, args=[], due=due, within_s=300.0)
-    return trial + more
+        taken = on.sender.ask(
+            "fill_later", task="noop", start=far + trial, count=more, args=[], due=due, within_s=300.0
+        )
+    return trial + more, (more or trial) / taken
 
 
-def _send_due(on: Stage, count: int) -> dict[int, float]:
-    """Send messages that become due soon, in slices; return when each is due."""
-    each, found = count // SLICES, {}
-    # Time to send them all first: the slowest client makes about 500 a second.
-    began = time.monotonic() + 2.0 + count / 500
-    began = time.monotonic() + min(began - time.monotonic(), 12.0)
+def _send_due(on: Stage, count: int, *, ahead_s: float) -> dict[int, float]:
+    """Send messages that become due soon, in slices, the first in `ahead_s`; return when each is due."""
+    each, found, began = count // SLICES, {}, time.monotonic() + ahead_s
     for part in range(SLICES):
         due, start = began + part * APART_S, part * each
         on.sender.ask("fill_later", task="noop", start=start, count=each, args=[], due=due)

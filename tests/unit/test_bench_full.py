@@ -128,7 +128,8 @@ def test_every_peer_says_why_it_is_set_so_and_what_it_is_installed_from() -> Non
         assert peer.why.endswith((".", ")."))
         assert peer.packages
         if peer.home:
-            assert (ROOT / "bench" / "peers" / "packages" / f"{peer.home}.txt").exists()
+            made_of = "tests/apm/packages.txt" if peer.home == "apm" else f"bench/peers/packages/{peer.name}.txt"
+            assert (ROOT / made_of).exists()
             assert peer.python == HOMES / peer.home / "bin" / "python"
     labels = [peer.label for peer in registry.PEERS]
     assert len(labels) == len(set(labels))
