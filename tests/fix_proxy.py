@@ -25,6 +25,8 @@ class Proxy:
         self.target_port = target_port
         self.port = free_port()
         self.delay_s = 0.0
+        #: Reset whoever connects: like `refuse`, but it may change from one moment to the next.
+        self.turns_away = False
         self.connections = 0
         self._cut_at = b""
         self._cuts = 0
@@ -56,6 +58,7 @@ class Proxy:
         self._loop.close()
 
     async def _end_tasks(self) -> None:
+        await asyncio.sleep(0.01)  # who has just been let in gets a task, so that it can be ended
         tasks = asyncio.all_tasks() - {asyncio.current_task()}
         for task in tasks:
             task.cancel()
@@ -116,11 +119,16 @@ class Proxy:
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(10)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self.turns_away:
+            return self._reset(writer)
         try:
             far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self.target_port)
         except OSError:
             writer.transport.abort()
             return
+        except asyncio.CancelledError:
+            writer.transport.abort()
+            raise
         self._open |= {writer, far_writer}
         self.connections += 1  # from now on a cut reaches it
         doomed: list[asyncio.StreamWriter] = []

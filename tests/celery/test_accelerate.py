@@ -22,6 +22,8 @@ from kombu.serialization import loads
 
 from fastq.celery import accelerate
 from fastq.errors import SettingError
+from tests.eventually import eventually
+from tests.fix_lab import RESULT_S, Lab
 from tests.fix_monitor import Monitor
 from tests.fix_proxy import Proxy
 from tests.fix_redis import Database, RedisServer
@@ -106,6 +108,7 @@ CALLS: dict[str, Callable[[Any], Any]] = {
     "unknown task": lambda app: app.send_task("no.such", (1,), {"k": 2}, queue="other"),
     "topic exchange": lambda app: app.tasks["t.news.one"].apply_async(routing_key="news.x"),
     "exchange by name": lambda app: anything(app).apply_async(exchange="own", routing_key="own-key"),
+    "exchange object": lambda app: anything(app).apply_async(exchange=Exchange("news", "topic"), routing_key="news.y"),
     "queue with a lifetime": lambda app: anything(app).apply_async(queue="short"),
     "broadcast": lambda app: anything(app).apply_async(queue="all"),
     "links": lambda app: anything(app).apply_async((1,), link=anything(app).s(2), link_error=[anything(app).s(3)]),
@@ -195,7 +198,11 @@ def test_it_writes_what_celery_writes(db: Database, name: str, protocol: int) ->
             acceleration.undo()
         app.close()
     assert written[1] == written[0]
-    assert any(isinstance(value, list) for value in written[0].values()) or name in ("broadcast", "exchange by name")
+    assert any(isinstance(value, list) for value in written[0].values()) or name in (
+        "broadcast",
+        "exchange by name",
+        "exchange object",
+    )
 
 
 def test_bytes_are_the_same(db: Database, app: Any) -> None:
@@ -387,3 +394,21 @@ def test_what_cannot_be_accelerated_is_refused(broker: str, settings: dict[str, 
     with pytest.raises(SettingError, match=reason):
         accelerate(app)
     app.close()
+
+
+def test_in_a_worker_and_its_client_everything_goes_on(lab: Lab) -> None:
+    lab.use("tests.apps.accelerated")
+    lab.worker(concurrency=2)
+    add, ret = lab.task("add"), lab.task("ret")
+    with accelerate(lab.app):
+        for _ in range(2):  # the first message for a queue is Celery's own
+            assert add.delay(1, 2).get(timeout=RESULT_S) == 3
+            assert chain(add.s(1, 1), add.s(2), add.s(3)).apply_async().get(timeout=RESULT_S) == 7
+            assert group(ret.s(n) for n in range(20)).apply_async().get(timeout=RESULT_S) == list(range(20))
+            assert chord([ret.s(n) for n in range(20)])(lab.task("size").s()).get(timeout=RESULT_S) == 20
+            assert lab.run("replace_group", 3) == [0, 1, 2]
+        sent = lab.send("spawn", 1, 2)
+        assert sent.get(timeout=RESULT_S) == "spawned"
+        alone, together = eventually(lambda: sent.children)
+        assert alone.get(timeout=RESULT_S) == 3
+        assert together.get(timeout=RESULT_S) == [2, 4]

@@ -206,8 +206,8 @@ def is_plain(producer: Any, app: Any) -> bool:
 
 def _plain_queue(options: Mapping[str, Any]) -> str | None:
     """The queue of a plain message; None for another."""
-    routing_key, declare = options.get("routing_key"), options.get("declare")
-    if options.get("exchange") != "" or not routing_key or not declare or len(declare) != 1:
+    exchange, routing_key, declare = options.get("exchange"), options.get("routing_key"), options.get("declare")
+    if not isinstance(exchange, str) or exchange or not routing_key or not declare or len(declare) != 1:
         return None
     (queue,) = declare
     # A queue with a lifetime has to be touched by each message; other classes have their own ways.
