@@ -47,7 +47,7 @@ class PackedStencil:
         that have no place in a message, before anything is sent."""
         head, tail = self._head, self._tail
         return [
-            b"%b%b%b%b" % (head, _id(task_id), tail, _body(args, kwargs))
+            head + _id(task_id) + tail + _body(args, kwargs)
             for (args, kwargs), task_id in zip(arguments, ids, strict=True)
         ]
 
@@ -89,39 +89,45 @@ def _moment(moment: datetime | str | None) -> float | None:
 
 
 def _id(text: str) -> bytes:
-    # The usual text of a UUID has dashes at four places and hexadecimal digits, in small letters, between them.
-    if len(text) == 36 and text[8] == text[13] == text[18] == text[23] == "-" and text.islower():
-        digits = text.replace("-", "")
-        if len(digits) == 32 and digits.isalnum():
-            try:
-                return UUID_HEAD + bytes.fromhex(digits)
-            except ValueError:
-                pass  # other letters
+    # The usual text of a UUID: dashes at four places, hexadecimal digits in small letters between them.
+    if len(text) == 36 and text[8:24:5] == "----" and text.islower():
+        try:
+            found = bytes.fromhex(text.replace("-", ""))
+        except ValueError:
+            return pack_id(text)
+        if len(found) == 16:
+            return UUID_HEAD + found
     return pack_id(text)
 
 
 def _body(args: Sequence[Any] | None, kwargs: Mapping[str, Any] | None) -> bytes:
     if args is not None and not isinstance(args, (list, tuple)):
         raise TypeError(f"task arguments must be a list or a tuple, not {args!r}")
-    if _is_native(args) and _is_native(kwargs):
-        return _encode((args or (), kwargs or {}))
+    if (not args or _are_native(args)) and (not kwargs or _are_native((kwargs,))):
+        try:
+            return _encode((args or (), kwargs or {}))
+        except OverflowError:
+            pass  # an integer beyond 64 bits
     return pack_body(args or (), kwargs or {})
 
 
 _encode = msgspec.msgpack.Encoder().encode
 
-_SCALARS = frozenset({type(None), bool, float, str, bytes})
+_SCALARS = frozenset({type(None), bool, int, float, str, bytes})
+_TEXT = frozenset({str})
+
+
+def _are_native(values: Iterable[Any]) -> bool:
+    """Whether MessagePack has exactly these values, all the way down; integers aside."""
+    kinds = set(map(type, values))
+    return kinds <= _SCALARS or (kinds <= _KINDS and all(_is_native(value) for value in values))
+
+
+_KINDS = _SCALARS | {list, tuple, dict}
 
 
 def _is_native(value: Any) -> bool:
-    """Whether MessagePack has exactly this value, all the way down."""
     kind = type(value)
-    if kind in _SCALARS:
-        return True
-    if kind is int:
-        return bool(-0x8000000000000000 <= value <= 0xFFFFFFFFFFFFFFFF)
-    if kind is list or kind is tuple:
-        return all(map(_is_native, value))
     if kind is dict:
-        return all(type(key) is str for key in value) and all(map(_is_native, value.values()))
-    return False
+        return _TEXT.issuperset(map(type, value)) and _are_native(value.values())
+    return kind in _SCALARS or _are_native(value)
