@@ -111,7 +111,7 @@ def _show(found: Sequence[Found], *, as_json: bool) -> int:
         for death in letter.deaths:
             click.echo(f"  {_when(death.at)}  {_story(death)}")
             click.echo("".join(f"    {line}\n" for line in death.stack.splitlines()), nl=False)
-        click.echo(f"  {letter.text or letter.base64}")
+        click.echo(f"  {letter.shown}")
     return 0
 
 

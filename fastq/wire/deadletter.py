@@ -9,6 +9,7 @@ import msgspec
 
 from fastq.errors import EnvelopeError, PeerError
 from fastq.wire.envelope import Header, read_header
+from fastq.wire.packed import as_json
 
 Reason = Literal["crashes", "retries", "unknown", "undecodable"]
 
@@ -62,6 +63,16 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     def message(self) -> bytes:
         """The message, to the byte."""
         return base64.b64decode(self.base64) if self.base64 else self.text.encode()
+
+    @property
+    def shown(self) -> str:
+        """The message for people: a packed one as Celery's, base64 for what is neither that nor text."""
+        if not self.base64:
+            return self.text
+        try:
+            return as_json(self.message).decode()
+        except (PeerError, UnicodeDecodeError):
+            return self.base64
 
     def encode(self) -> bytes:
         return msgspec.json.encode(self)

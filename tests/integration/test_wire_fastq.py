@@ -220,6 +220,14 @@ def test_what_is_no_message_is_kept_aside(lab: Lab, kind: str) -> None:
     lab.db.client.delete(DEAD)
 
 
+def test_the_log_names_what_is_damaged_if_it_can(lab: Lab) -> None:
+    task_id, raw = message("add", 1, 2)
+    lab.db.client.lpush("celery", raw[:-1])
+    goes_on(lab)
+    assert lab.workers[-1].log_lines(f"Not a message .id {task_id}")
+    lab.db.client.delete(DEAD)
+
+
 BODIES = {
     "text that is no UTF-8": b"\x92\x91\xa1\xff\x80",
     "an unknown extension": b"\x92\x91\xd4\x63\x00\x80",

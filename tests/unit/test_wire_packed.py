@@ -203,6 +203,9 @@ def test_a_dead_letter_keeps_the_bytes() -> None:
     letter = DeadLetter.of(WAITING, reason="crashes", detail="", at=1.0)
     assert (letter.task, letter.id) == ("t.add", ID)
     assert decode_letter(letter.encode()).message == WAITING
+    assert letter.shown == to_envelope(WAITING).decode()
+    damaged = DeadLetter.of(WAITING[:-1], reason="undecodable", detail="", at=1.0)
+    assert damaged.shown == damaged.base64
 
 
 def test_people_see_arguments_and_times() -> None:

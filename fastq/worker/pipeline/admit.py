@@ -7,6 +7,7 @@ import re
 import struct
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from uuid import UUID
 
 import msgspec
 
@@ -15,6 +16,7 @@ from fastq.errors import EnvelopeError, PeerError
 from fastq.program import TaskInfo, Verdict
 from fastq.wire.deadletter import DeadLetter
 from fastq.wire.envelope import Header, read_header
+from fastq.wire.packed import is_packed
 from fastq.worker.pipeline.rate import Buckets, ledger_tables
 from fastq.worker.revoked import Revoked
 
@@ -22,6 +24,7 @@ logger = logging.getLogger(__name__)
 
 #: What looks like an id in something that cannot be read: better than nothing for whoever looks for it.
 _ID = re.compile(rb'"id":\s*"([^"\\]{1,200})"')
+_PACKED_ID = re.compile(rb"\xc4\x10(.{16})", re.DOTALL)
 
 #: Seconds that a message waits for which there was no room beside the rings.
 NO_ROOM_S = 5.0
@@ -211,8 +214,8 @@ class Admission:
             self._ledger.quit(entry)
             return
         key = self._dead_key(place[0])
-        found = _ID.search(raw)
-        named = f" (id {found[1].decode('utf-8', 'replace')})" if found else ""
+        guessed = _guess_id(raw)
+        named = f" (id {guessed})" if guessed else ""
         logger.error(
             "Not a message%s: %s. It was put aside in the list %s (see `fastq dlq`); %d bytes: %.200r",
             named,
@@ -226,6 +229,14 @@ class Admission:
 
     def _refuse(self, entry: int, raw: bytes, error: PeerError) -> None:
         self.judge(entry, raw, Verdict(kind="invalid", reason=str(error)))
+
+
+def _guess_id(raw: bytes) -> str:
+    if is_packed(raw):
+        bare = _PACKED_ID.search(raw)
+        return str(UUID(bytes=bare[1])) if bare else ""
+    found = _ID.search(raw)
+    return found[1].decode("utf-8", "replace") if found else ""
 
 
 def limits(header: Header, task: TaskInfo | None) -> tuple[float, float]:
