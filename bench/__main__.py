@@ -1,4 +1,4 @@
-"""Measure what fastq promises, beside stock Celery and the floor: `python -m bench [--rows a,b] [--quick | --full]`."""
+"""Measure what fastq promises, beside stock Celery and the floor: `python -m bench [--rows a,b] [--quick | --long]`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from bench import drain, enqueue, idle, latency, memory, packed, promises, report, rounds, start
 from bench.measurement import Results
 from bench.rounds import Case
-from bench.sizes import FULL, NORMAL, QUICK, Sizes
+from bench.sizes import LONG, NORMAL, QUICK, Sizes
 
 #: What is measured, in the order of the table.
 ROWS: dict[str, Callable[[Sizes], list[Case]]] = {
@@ -40,7 +40,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, help="results file, instead of bench/results/DATE-COMMIT.json")
     size = parser.add_mutually_exclusive_group()
     size.add_argument("--quick", dest="sizes", action="store_const", const=QUICK, help="small: does it work?")
-    size.add_argument("--full", dest="sizes", action="store_const", const=FULL, help="a million tasks where promised")
+    size.add_argument("--long", dest="sizes", action="store_const", const=LONG, help="a million tasks where promised")
     parser.set_defaults(sizes=NORMAL)
     chosen = parser.parse_args()
     unknown = set(chosen.rows.split(",")) - set(ROWS)
@@ -57,7 +57,9 @@ def main() -> int:
     cases = [case for name in chosen.rows.split(",") for case in ROWS[name](chosen.sizes)]
     count = chosen.rounds or chosen.sizes.rounds
     try:
-        results, path = rounds.run(cases, rounds=count, size=chosen.sizes.name, path=chosen.out)
+        results, path = rounds.run(
+            cases, rounds=count, size=chosen.sizes.name, path=chosen.out, within_s=chosen.sizes.within_s
+        )
     except KeyboardInterrupt:
         print("interrupted; everything was stopped", file=sys.stderr)
         return 130

@@ -124,7 +124,7 @@ def main(given: Sequence[str] | None = None) -> int:
         results, path = rounds.run(
             cases(picked, systems, scale=scale),
             rounds=chosen.rounds or (1 if chosen.quick else rounds.ROUNDS),
-            size=scale.name,
+            size="full-quick" if chosen.quick else "full",
             path=chosen.out,
             more=more,
         )

@@ -40,6 +40,11 @@ class Lab:
         self.ledger = Ledger(folder / "ledger")
         self._numbers = itertools.count()
 
+    def close(self) -> None:
+        """Let the connections go."""
+        self.producer.close()
+        self.client.close()
+
     def worker(
         self,
         engine: Program,
@@ -115,4 +120,8 @@ def lab() -> Iterator[Lab]:
     """A lab with a fresh Redis."""
     with tempfile.TemporaryDirectory(prefix="fastq-bench-") as folder, EmbeddedRedis() as server:
         cores.pin("server", server.pid or 0)
-        yield Lab(Path(folder), url=server.url)
+        place = Lab(Path(folder), url=server.url)
+        try:
+            yield place
+        finally:
+            place.close()

@@ -85,13 +85,19 @@ def path_for(about: dict[str, Any], *, size: str) -> Path:
 
 
 def run(
-    cases: Sequence[Case], *, rounds: int, size: str, path: Path | None = None, more: Mapping[str, Any] | None = None
+    cases: Sequence[Case],
+    *,
+    rounds: int,
+    size: str,
+    path: Path | None = None,
+    more: Mapping[str, Any] | None = None,
+    within_s: float = 0.0,
 ) -> tuple[Results, Path]:
     """Measure all cases in so many rounds, and return the results and the file they are in.
 
     Prints machine, warnings and progress to standard error. `path`: another file than that of this commit; `more`: for
-    its "about", such as versions of other systems. On Ctrl-C, KeyboardInterrupt comes out and the file holds the rounds
-    that were complete.
+    its "about", such as versions of other systems; `within_s`: rounds that would end later are left out. On Ctrl-C,
+    KeyboardInterrupt comes out and the file holds the rounds that were complete.
     """
     about = {**machine.about(), **(more or {})}
     path = path or path_for(about, size=size)
@@ -100,14 +106,23 @@ def run(
     found = [_Found(case) for case in cases]
     began, ticks = time.monotonic(), machine.Ticks.now()
     for done in range(rounds):
-        for turn in _rotated(found, done, rounds):
-            if turn.open:
-                print(f"round {done + 1} of {rounds}: {turn.case.name}", file=sys.stderr, flush=True)
-                turn.run()
-        during = {"seconds": round(time.monotonic() - began), "steal": machine.Ticks.now().steal_since(ticks)}
+        at = time.monotonic()
+        _round(found, done, rounds)
+        now = time.monotonic()
+        during = {"seconds": round(now - began), "steal": machine.Ticks.now().steal_since(ticks)}
         results = _results({**about, "during": during}, found, size=size, rounds=rounds, done=done + 1)
         results.save(path)
+        if within_s and now - began + (now - at) > within_s and done + 1 < rounds:
+            print(f"{done + 1} of {rounds} rounds in {now - began:.0f} s; no time for another", file=sys.stderr)
+            break
     return results, path
+
+
+def _round(found: list[_Found], done: int, rounds: int) -> None:
+    for turn in _rotated(found, done, rounds):
+        if turn.open:
+            print(f"round {done + 1} of {rounds}: {turn.case.name}", file=sys.stderr, flush=True)
+            turn.run()
 
 
 def _rotated(found: list[_Found], done: int, rounds: int) -> list[_Found]:

@@ -1,0 +1,81 @@
+"""Benchmarks are measured in rounds that take turns, and what is complete is kept, whatever happens."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bench import cores, machine, rounds
+from bench.machine import State
+from bench.measurement import Sample, load
+from bench.rounds import Case
+
+
+@pytest.fixture(autouse=True)
+def _known_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Looking at the real one takes a second, and git."""
+    about = {
+        "machine": "m",
+        "system": "s",
+        "pinning": "none",
+        "python": "3",
+        "redis": "r",
+        "packages": {},
+        "warnings": [],
+    }
+    monkeypatch.setattr(machine, "about", lambda: about)
+    monkeypatch.setattr(cores, "pin", lambda *_role: None)
+
+
+def counting(values: list[float], order: list[str], name: str) -> Case:
+    def run() -> list[Sample]:
+        order.append(name)
+        return [Sample(measure="rate", value=values.pop(0), unit="tasks/s", better="higher")]
+
+    return Case(workload="noop", system=name, run=run)
+
+
+def test_every_round_runs_every_case_and_begins_with_another(tmp_path: Path) -> None:
+    order: list[str] = []
+    cases = [counting([1.0, 2.0, 3.0], order, name) for name in "abc"]
+    results, path = rounds.run(cases, rounds=3, size="quick", path=tmp_path / "found.json")
+    assert ["".join(order[at : at + 3]) for at in (0, 3, 6)] == ["abc", "bca", "cab"]
+    assert [one.values for one in results.measurements] == [(1.0, 2.0, 3.0)] * 3
+    assert load(path).measurements == results.measurements
+    assert {"seconds", "steal"} == set(load(path).about["during"])
+
+
+def test_complete_rounds_are_kept_when_it_is_interrupted(tmp_path: Path) -> None:
+    left = [7.0]
+
+    def interrupt() -> list[Sample]:
+        if not left:
+            raise KeyboardInterrupt
+        return [Sample(measure="rate", value=left.pop(), unit="tasks/s", better="higher")]
+
+    cases = [counting([1.0, 2.0], [], "a"), Case(workload="noop", system="b", run=interrupt)]
+    with pytest.raises(KeyboardInterrupt):
+        rounds.run(cases, rounds=3, size="quick", path=tmp_path / "found.json")
+    kept = load(tmp_path / "found.json")
+    assert (kept.rounds_done, kept.rounds) == (1, 3)
+    assert [one.values for one in kept.measurements] == [(1.0,), (7.0,)]
+
+
+def test_a_round_that_would_end_too_late_is_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    cases = [counting([1.0] * 5, [], "a")]
+    results, _path = rounds.run(cases, rounds=5, size="quick", path=tmp_path / "found.json", within_s=1e-9)
+    assert results.rounds_done == 1
+    assert "no time for another" in capsys.readouterr().err
+
+
+def test_cores_are_shared_out_where_there_are_four() -> None:
+    assert cores.share_out((0, 1, 2)) == {}
+    assert cores.share_out((0, 1, 2, 5)) == {"server": (0,), "sender": (1,), "worker": (2, 5)}
+
+
+def test_a_machine_that_is_not_quiet_is_named() -> None:
+    assert State(load=0.1, busy=(), steal=0.0, governor="").warnings() == []
+    found = State(load=2.0, busy=("cc1 (7) 90%",), steal=0.2, governor="powersave").warnings()
+    assert len(found) == 4
+    assert "cc1 (7) 90%" in found[1]
