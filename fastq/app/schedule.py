@@ -12,8 +12,11 @@ from fastq.errors import ScheduleError
 from fastq.schedules import Cron, Every, Missed, Schedule, cron, crontab, every, most_of, zone_name
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
     from fastq.app.settings import Settings
     from fastq.app.task import BaseTask
+    from fastq.producer.options import SendOptions
 
     AnyTask: TypeAlias = BaseTask[Any, Any] | str
 
@@ -76,12 +79,11 @@ class Timetable:
 
 
 def _checked(entry: Entry) -> Entry:
-    from fastq.producer.options import Options  # not before a worker, or somebody who looks, wants to know
+    from fastq.producer.options import SendOptions  # not before a worker, or somebody who looks, wants to know
 
-    unknown = sorted(set(entry.options) - set(Options.__struct_fields__))
-    if unknown:
-        known = ", ".join(Options.__struct_fields__)
-        raise ScheduleError(f"entry {entry.name!r}: there is no option {unknown[0]!r}; there are {known}")
+    known = SendOptions.__annotations__
+    if unknown := sorted(set(entry.options) - set(known)):
+        raise ScheduleError(f"entry {entry.name!r}: there is no option {unknown[0]!r}; there are {', '.join(known)}")
     return entry
 
 
@@ -102,7 +104,7 @@ class Scheduling:
         name: str | None = None,
         offset: float | timedelta = 0,
         missed: Missed = "once",
-        **options: Any,
+        **options: Unpack[SendOptions],
     ) -> Entry: ...
     @overload
     def every(
@@ -114,7 +116,7 @@ class Scheduling:
         name: str | None = None,
         offset: float | timedelta = 0,
         missed: Missed = "once",
-        **options: Any,
+        **options: Unpack[SendOptions],
     ) -> Callable[[T], T]: ...
     def every(
         self,
@@ -126,7 +128,7 @@ class Scheduling:
         name: str | None = None,
         offset: float | timedelta = 0,
         missed: Missed = "once",
-        **options: Any,
+        **options: Unpack[SendOptions],
     ) -> Any:
         """Have a task sent every so many seconds, counted from 1970 (UTC) plus `offset`; above a task, or given one.
 
@@ -147,7 +149,7 @@ class Scheduling:
         name: str | None = None,
         tz: str | tzinfo | None = None,
         missed: Missed = "once",
-        **options: Any,
+        **options: Unpack[SendOptions],
     ) -> Entry: ...
     @overload
     def cron(
@@ -159,7 +161,7 @@ class Scheduling:
         name: str | None = None,
         tz: str | tzinfo | None = None,
         missed: Missed = "once",
-        **options: Any,
+        **options: Unpack[SendOptions],
     ) -> Callable[[T], T]: ...
     def cron(
         self,
@@ -171,7 +173,7 @@ class Scheduling:
         name: str | None = None,
         tz: str | tzinfo | None = None,
         missed: Missed = "once",
-        **options: Any,
+        **options: Unpack[SendOptions],
     ) -> Any:
         """Have a task sent when a cron line, or a `crontab(...)`, says so; above a task, or given one.
 

@@ -11,6 +11,7 @@ from tests.apps.ledger import ledger
 app = FastQ(
     "scheduled",
     broker=os.environ.get("FASTQ_TEST_BROKER", "redis://127.0.0.1:6379/0"),
+    wire=os.environ.get("FASTQ_TEST_WIRE", "celery"),  # type: ignore[arg-type]
     beat_schedule={"of a setting": {"task": "t.note", "schedule": 0.5, "kwargs": {"what": "setting"}}},
 )
 
@@ -21,5 +22,8 @@ def note(self: Any, what: str = "") -> None:
     """One line with the id of the message."""
     ledger().write("ran", f"{what}:{self.request.id}")
 
+
+if (ledger().folder / "more").exists():  # another version of the application
+    app.every(0.2, note, args=["more"], name="more")
 
 app.cron("@yearly", note, args=["yearly"], name="yearly", tz="Europe/Berlin")

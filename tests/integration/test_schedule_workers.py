@@ -30,10 +30,16 @@ class Fleet:
         self.workers: list[WorkerProcess] = []
         self.beats: list[subprocess.Popen[bytes]] = []
 
-    def worker(self, *args: str) -> WorkerProcess:
-        name = f"w{len(self.workers) + 1}"
+    def worker(self, *args: str, wire: str = "celery") -> WorkerProcess:
         made = WorkerProcess(
-            engine="fastq", folder=self.folder, broker=self.db.url, app=MODULE, args=args, name=name, quiet=QUIET
+            engine="fastq",
+            folder=self.folder,
+            broker=self.db.url,
+            app=MODULE,
+            args=args,
+            env={"FASTQ_TEST_WIRE": wire},
+            name=f"w{len(self.workers) + 1}",
+            quiet=QUIET,
         )
         self.workers.append(made)
         return made.start()
@@ -129,17 +135,6 @@ def test_a_leader_that_is_paused_or_killed_is_succeeded_and_nothing_is_sent_twic
     fleet.assert_all_ran_once(since_ms=since_ms)
 
 
-def test_a_leader_that_dies_alone_is_started_again(fleet: Fleet) -> None:
-    worker = fleet.worker()
-    killed = eventually(fleet.leader)
-    os.kill(killed, signal.SIGKILL)
-    eventually(lambda: fleet.leader() not in (0, killed), within_s=10)
-    since_ms = fleet.tick()
-    eventually(lambda: fleet.tick() > since_ms)
-    fleet.assert_all_ran_once(since_ms=since_ms)
-    worker.wait_log("The beat process pid:[0-9]+ has ended; it is started again")
-
-
 def test_beat_apart_and_a_worker_without_a_schedule(fleet: Fleet) -> None:
     worker = fleet.worker("--without-schedule")
     one, two = fleet.beat(), fleet.beat()
@@ -152,3 +147,15 @@ def test_beat_apart_and_a_worker_without_a_schedule(fleet: Fleet) -> None:
     fleet.assert_all_ran_once(since_ms=fleet.tick())
     assert (one if leader == one.pid else two).wait(10) == 0
     assert not worker.log_lines("Scheduler")
+
+
+def test_a_reload_runs_the_new_schedule(fleet: Fleet) -> None:
+    worker = fleet.worker(wire="fastq")
+    before = eventually(fleet.leader)
+    eventually(lambda: len(fleet.ran()) >= 2)
+    since_ms = fleet.tick()
+    (fleet.folder / "more").touch()
+    worker.send(signal.SIGHUP)
+    eventually(lambda: len(fleet.ran("more")) >= 2, within_s=20)
+    assert fleet.leader() not in (0, before)
+    fleet.assert_all_ran_once(since_ms=since_ms)

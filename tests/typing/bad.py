@@ -53,3 +53,5 @@ def wrong_type() -> None: ...
 
 
 FastQ("typed", wire="json")  # mypy: arg-type; pyright: reportArgumentType
+
+app.every("10", "typed.tick")  # mypy: call-overload; pyright: reportArgumentType

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 from typing_extensions import assert_type
 
-from fastq import CoroutineTask, FastQ, Task, signals
+from fastq import CoroutineTask, FastQ, Task, crontab, signals
 from fastq.producer import AsyncHandle, Handle
 
 app = FastQ("typed", broker="redis://127.0.0.1:6379/0", backend="redis://127.0.0.1:6379/0", wire="fastq")
@@ -54,6 +54,13 @@ async def bound_fetch(self: CoroutineTask[[str], bytes], url: str) -> bytes:
 def nothing() -> None: ...
 
 
+@app.every(30, queue="slow")
+@app.cron("@daily", tz="Europe/Berlin", missed=3, name="nightly")
+@app.task
+def scheduled(number: int = 0) -> str:
+    return str(number)
+
+
 @signals.task_failure.connect
 def alert(sender: object, task_id: str, exception: BaseException, **rest: object) -> None:
     print(sender, task_id, exception, rest)
@@ -69,6 +76,8 @@ def calls() -> None:
     assert_type(bound(3), str)
     assert_type(bound.delay(3), Handle[str])
     assert_type(nothing.delay(), Handle[None])
+    assert_type(scheduled.delay(3), Handle[str])
+    app.cron(crontab(minute=[0, 30], day_of_week="mon-fri"), scheduled, args=[1], missed="all", priority=3)
     assert_type(app.send_task("elsewhere", (1, 2), priority=3), Handle[Any])
     coroutine: Coroutine[Any, Any, bytes] = fetch("http://x")
     coroutine.close()
