@@ -219,3 +219,20 @@ cdef class Board:
             return None
         found = frame.task, (<char*>frame + sizeof(fq_frame))[: frame.payload_len], frame.flags, began
         return found if load64(&child.done_count) == done else None
+
+    def oldest(self, uint32_t slot):
+        """Of what a child has in flight, what began first: (task's name, id, started_ns); None: it runs one task at a
+        time, or none. An id that is not plain to read is empty."""
+        cdef fq_slot* child = self.segment.slot(slot)
+        cdef fq_berth* berths = self.segment.berths(slot)
+        cdef fq_berth found
+        cdef uint32_t i
+        cdef uint64_t began = 0
+        for i in range(min(load32(&child.berths), FQ_BERTHS)):
+            if load64(&berths[i].frame) and berths[i].kind == FQ_TASK and (not began or berths[i].started_ns < began):
+                found = berths[i]
+                began = found.started_ns
+        if not began or found.row >= FQ_TASK_ROWS or found.id_len > FQ_ID:
+            return None
+        names = self.tasks()
+        return names[found.row] if found.row < <uint32_t>len(names) else b"?", (<char*>found.id)[: found.id_len], began

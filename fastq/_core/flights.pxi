@@ -202,7 +202,8 @@ cdef class Flights:
         berth.claim_n, berth.claim_key, berth.claim_pos = frame.claim_n, frame.claim_key, frame.claim_pos
         berth.entry, berth.task, berth.kind, berth.flags = frame.entry, frame.task, frame.kind, frame.flags
         berth.soft_s, berth.hard_s = <float>frame.soft_s, <float>frame.hard_s
-        berth.id_len = min(frame.id_len, FQ_ID) if not frame.flags & FQ_SIDE else 0
+        berth.id_len = <uint16_t>min(frame.id_len, FQ_ID) if not frame.flags & FQ_SIDE else 0
+        berth.row = self.port.tally.rows[frame.task] if frame.task < self.port.tally.known else 0
         memcpy(berth.id, <char*>frame + sizeof(fq_frame) + frame.id_at, berth.id_len)
         fq_step()
         store64(&berth.frame, flight.number + 1)

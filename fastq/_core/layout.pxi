@@ -94,7 +94,7 @@ cdef extern from *:
         uint64_t started_ns, claim_n;
         uint32_t claim_key, claim_pos, entry, task;
         uint16_t kind, flags;
-        uint32_t id_len;
+        uint16_t id_len, row;              /* the row of its task on the board */
         float soft_s, hard_s;
         uint64_t wish FQ_LINE;             /* the engine's: 1 + number of the frame that is to end, and FQ_SOFTLY */
         char id[FQ_ID] FQ_LINE;
@@ -184,8 +184,7 @@ cdef extern from *:
     ctypedef struct fq_berth:
         uint64_t frame, started_ns, claim_n
         uint32_t claim_key, claim_pos, entry, task
-        uint16_t kind, flags
-        uint32_t id_len
+        uint16_t kind, flags, id_len, row
         float soft_s, hard_s
         uint64_t wish
         char id[56]

@@ -7,6 +7,7 @@ import click
 from fastq.config.nodename import node_name
 from fastq.errors import SurroundingsError
 from fastq.monitor.local import LocalWorker, local_workers
+from fastq.monitor.snapshot import Child
 
 
 def node_option() -> click.Option:
@@ -37,3 +38,10 @@ def for_people(seconds: float) -> str:
     if whole < 86400:
         return f"{whole // 3600}h{whole % 3600 // 60:02d}m"
     return f"{whole // 86400}d{whole % 86400 // 3600:02d}h"
+
+
+def doing(child: Child) -> str:
+    """What a child does, and which task: "busy: tasks.add[ID] for 0.42s", "busy, 57 in flight, the first: ..."."""
+    running = child.running
+    many = f", {child.in_flight} in flight, the first" if child.in_flight > 1 else ""
+    return f"{child.state}{many}: {running.task}[{running.id}] for {for_people(running.for_s)}" if running else child.state

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from fastq.cli.local import chosen, for_people, node_option
+from fastq.cli.local import chosen, doing, node_option
 from fastq.monitor.snapshot import Child, Snapshot, take
 from fastq.monitor.stacks import stacks_of
 
@@ -30,9 +30,7 @@ def _own(snapshot: Snapshot, *, everybody: bool) -> list[tuple[str, int]]:
 
 
 def _title(child: Child) -> str:
-    running = child.running
-    task = f", {running.task}[{running.id}] for {for_people(running.for_s)}" if running else ""
-    return f"child {child.slot + 1} pid {child.pid} {child.state}{task}"
+    return f"child {child.slot + 1} pid {child.pid} {doing(child)}"
 
 
 def _indented(text: str) -> str:

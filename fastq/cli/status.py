@@ -9,7 +9,7 @@ import msgspec
 
 import fastq
 from fastq import clock
-from fastq.cli.local import chosen, for_people, node_option
+from fastq.cli.local import chosen, doing, for_people, node_option
 from fastq.monitor import openmetrics
 from fastq.monitor.memory import Memory
 from fastq.monitor.snapshot import Snapshot, take
@@ -65,9 +65,7 @@ def _children(now: Snapshot, memory: dict[int, int]) -> list[str]:
     for child in now.children:
         size = memory.get(child.pid)
         what = f", {size >> 20} MiB" if size is not None else ""
-        running = child.running
-        task = f": {running.task}[{running.id}] for {for_people(running.for_s)}" if running else ""
-        lines.append(f"child {child.slot + 1} pid {child.pid} {child.state}{task} ({child.executed:,} run{what})")
+        lines.append(f"child {child.slot + 1} pid {child.pid} {doing(child)} ({child.executed:,} run{what})")
     return lines
 
 

@@ -91,7 +91,8 @@ def _children(pairs: list[Pair]) -> list[Row]:
             running = child.running
             what = (for_people(running.for_s), running.task, running.id) if running else ("", "", "")
             name = f"{now.node}/{child.slot + 1}"
-            rows.append((name, str(child.pid), child.state, *what, f"{child.executed:,}"))
+            state = f"{child.state} {child.in_flight}" if child.in_flight else child.state
+            rows.append((name, str(child.pid), state, *what, f"{child.executed:,}"))
     return rows
 
 

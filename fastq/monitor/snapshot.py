@@ -31,7 +31,10 @@ class Child(msgspec.Struct, frozen=True, kw_only=True):
     pid: int
     state: str
     executed: int
+    #: What it runs; of many in flight, what began first.
     running: Running | None = None
+    #: Tasks in flight in its event loop; 0 without one.
+    in_flight: int = 0
 
 
 class Runs(msgspec.Struct, frozen=True, kw_only=True):
@@ -123,10 +126,30 @@ def _lives(seen: dict[str, int]) -> bool:
 
 
 def _child(worker: LocalWorker, slot: int, seen: dict[str, int]) -> Child:
-    found = worker.board.running(slot)
-    running = None if found is None else running_task(found[1], found[2], began_ns=found[3])
+    running = _oldest(worker, slot) if seen["in_flight"] else _only(worker, slot)
     state = "busy" if seen["started_ns"] else _STATES[seen["state"]]
-    return Child(slot=slot, pid=seen["pid"], state=state, executed=seen["executed"], running=running)
+    return Child(
+        slot=slot,
+        pid=seen["pid"],
+        state=state,
+        executed=seen["executed"],
+        running=running,
+        in_flight=seen["in_flight"],
+    )
+
+
+def _only(worker: LocalWorker, slot: int) -> Running | None:
+    found = worker.board.running(slot)
+    return None if found is None else running_task(found[1], found[2], began_ns=found[3])
+
+
+def _oldest(worker: LocalWorker, slot: int) -> Running | None:
+    found = worker.board.oldest(slot)
+    if found is None:
+        return None
+    name, task_id, began_ns = found
+    for_s = max(0.0, (clock.monotonic_ns() - began_ns) / 1e9)
+    return Running(task=name.decode("utf-8", "replace"), id=task_id.decode("utf-8", "replace") or "?", for_s=for_s)
 
 
 def running_task(payload: bytes, flags: int, *, began_ns: int) -> Running:

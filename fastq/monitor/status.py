@@ -41,6 +41,7 @@ def _child(child: Child, memory: Mapping[int, int]) -> dict[str, Any]:
         "executed": child.executed,
         "pss_bytes": memory.get(child.pid),
         "running": runs,
+        "in_flight": child.in_flight,
     }
 
 

@@ -224,3 +224,14 @@ def test_an_idle_loop_is_not_woken(boat: Boat) -> None:
 def _switches(pid: int) -> int:
     text = Path(f"/proc/{pid}/status").read_text()
     return int(text.split("\nvoluntary_ctxt_switches:")[1].split()[0])
+
+
+def test_who_looks_in_sees_how_many_are_in_flight_and_the_first_of_them(boat: Boat) -> None:
+    boat.give("first nap 60", "second nap 60")
+    eventually(lambda: boat.lab.segment.peek(0)["in_flight"] == 2)
+    board = _core.Board(boat.lab.segment)
+    found = board.oldest(0)
+    assert found is not None
+    assert found[:2] == (b"", b"")  # of no known task, and not plain to read
+    assert found[2] == boat.ledger.all_running(0)[0][6]
+    assert (board.running(0), board.oldest(1)) == (None, None)
