@@ -44,4 +44,6 @@ def doing(child: Child) -> str:
     """What a child does, and which task: "busy: tasks.add[ID] for 0.42s", "busy, 57 in flight, the first: ..."."""
     running = child.running
     many = f", {child.in_flight} in flight, the first" if child.in_flight > 1 else ""
-    return f"{child.state}{many}: {running.task}[{running.id}] for {for_people(running.for_s)}" if running else child.state
+    return (
+        f"{child.state}{many}: {running.task}[{running.id}] for {for_people(running.for_s)}" if running else child.state
+    )

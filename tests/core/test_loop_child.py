@@ -232,6 +232,6 @@ def test_who_looks_in_sees_how_many_are_in_flight_and_the_first_of_them(boat: Bo
     board = _core.Board(boat.lab.segment)
     found = board.oldest(0)
     assert found is not None
-    assert found[:2] == (b"", b"")  # of no known task, and not plain to read
+    assert found[:2] == (b"_other", b"")  # of no known task, and not plain to read
     assert found[2] == boat.ledger.all_running(0)[0][6]
     assert (board.running(0), board.oldest(1)) == (None, None)
