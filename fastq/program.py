@@ -300,6 +300,8 @@ class FlightDoor(Door, Protocol):
     @property
     def number(self) -> int: ...
     @property
+    def started_ns(self) -> int: ...
+    @property
     def task(self) -> int: ...
     @property
     def expires(self) -> float: ...
@@ -307,6 +309,10 @@ class FlightDoor(Door, Protocol):
     def limits(self) -> tuple[float, float]: ...
     @property
     def over(self) -> bool: ...
+    @property
+    def held(self) -> bool: ...
+    def hold(self) -> None: ...
+    def begin(self) -> None: ...
 
 
 class Worker(Protocol):
@@ -335,6 +341,10 @@ class Passenger(Protocol):
 
     def condemn(self, verdict: Verdict) -> None:
         """The end of its frame, by its hard limit or because it was revoked. It may still run on for a moment."""
+
+    @property
+    def lingers(self) -> bool:
+        """Whether something of it goes on though it was cancelled: a function in a thread."""
 
 
 class Program(Protocol):

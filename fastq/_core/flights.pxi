@@ -17,11 +17,10 @@ cdef class Flight:
     cdef readonly int kind, flags
     cdef readonly uint32_t task
     cdef readonly double expires
-    cdef double soft_s, hard_s
+    cdef fq_frame head
     cdef bytes data
-    cdef Py_ssize_t id_at, id_len, body_at, body_len
     cdef int how
-    cdef readonly bint over
+    cdef readonly bint over, held
     cdef Buffer later
     cdef uint32_t later_count
 
@@ -41,7 +40,7 @@ cdef class Flight:
     @property
     def limits(self):
         """(soft, hard) seconds, 0.0 for none."""
-        return self.soft_s, self.hard_s
+        return self.head.soft_s, self.head.hard_s
 
     @property
     def port(self):
@@ -52,6 +51,17 @@ cdef class Flight:
         if self.over:
             raise RuntimeError("this task has ended already")
         return self.deck.port
+
+    def hold(self):
+        """It waits for its turn in this process: its limits are not over before it has begun."""
+        self.held, self.berth.hard_s = True, 0
+
+    def begin(self):
+        """Now it begins, and so do its limits."""
+        self.door()
+        self.held, self.started_ns = False, monotonic_ns()
+        store64(&self.berth.started_ns, self.started_ns)
+        self.berth.hard_s = <float>self.head.hard_s
 
     def note_end(self, int end):
         """Say how the task ends (SUCCEEDED, FAILED, ...), before it is ended. Not said: it has succeeded."""
@@ -65,12 +75,15 @@ cdef class Flight:
 
     def outcome(self, uint32_t outcome, uint32_t commands, bytes data not None):
         """Report how the task ended, as `ChildPort.outcome` does, and end it. The engine hears of it with `tell`."""
+        self.end(outcome, commands, <char*>data, len(data))
+
+    cdef int end(self, uint32_t outcome, uint32_t commands, const char* data, size_t n) except -1:
         cdef ChildPort port = self.door()
-        port.send_of(FQ_OUTCOME, self.entry, self.number, outcome, commands, <char*>data, len(data))
+        port.send_of(FQ_OUTCOME, self.entry, self.number, outcome, commands, data, n)
         if self.later.size:
             port.send_of(FQ_EVENT, self.entry, self.number, 0, self.later_count, self.later.data, self.later.size)
             self.later.size = 0
-        self.deck.clear(self)
+        return self.deck.clear(self)
 
     def store(self, uint32_t commands, bytes data not None):
         """Send RESP commands to the result store in the middle of the task."""
@@ -190,9 +203,7 @@ cdef class Flights:
         flight.deck, flight.berth = self, berth
         flight.number, flight.entry, flight.started_ns = self.port.number, frame.entry, monotonic_ns()
         flight.kind, flight.flags, flight.task = frame.kind, frame.flags, frame.task
-        flight.expires, flight.soft_s, flight.hard_s = frame.expires, frame.soft_s, frame.hard_s
-        flight.id_at, flight.id_len = frame.id_at, frame.id_len
-        flight.body_at, flight.body_len = frame.body_at, frame.body_len
+        flight.head, flight.expires = frame[0], frame.expires
         flight.data = (<char*>frame + sizeof(fq_frame))[: frame.payload_len]
         flight.how = FQ_SUCCEEDED
         return flight

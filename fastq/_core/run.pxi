@@ -133,9 +133,9 @@ cdef class Carried:
 
 cdef class PlainTask:
     """What the runner has to know of one task. Made in Python, once per task and process."""
-    cdef readonly object task
+    cdef readonly object task, fun
     cdef readonly str name
-    cdef object fun, request_class, store, follow, cleanup, log_success, show
+    cdef object request_class, store, follow, cleanup, log_success, show
     cdef Stack requests
     cdef int keep
     cdef bint tracked

@@ -247,6 +247,11 @@ class FastQ(Scheduling):
             name, body=(args, kwargs, {}), headers=chosen["headers"], routing_key=chosen.get("queue"), exchange=""
         )
 
+    @property
+    def has_coroutines(self) -> bool:
+        """Whether any task is a coroutine: then children run event loops."""
+        return any(task.is_coroutine for task in self.tasks.values())
+
     def find_task(self, name: str) -> BaseTask[Any, Any]:
         """The task of this name. Raises UnknownTask."""
         try:

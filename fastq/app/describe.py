@@ -9,6 +9,7 @@ from typing import Any
 
 import fastq
 from fastq import log
+from fastq._core import MOST_IN_FLIGHT
 from fastq.app.app import FastQ
 from fastq.app.routes import queues_of
 from fastq.app.running.execute import choose
@@ -48,6 +49,7 @@ def describe(app: FastQ, options: WorkerOptions, *, node: str, numbered: Sequenc
         ),
         concurrency=concurrency if isinstance(concurrency, int) else len(os.sched_getaffinity(0)),
         concurrency_auto=concurrency == "auto",
+        coroutines=_coroutines(app, options),
         prefetch_multiplier=options.prefetch_multiplier or conf.worker_prefetch_multiplier,
         disable_prefetch=bool(options.disable_prefetch),
         max_tasks_per_child=options.max_tasks_per_child or conf.worker_max_tasks_per_child,
@@ -71,6 +73,19 @@ def _warnings(app: FastQ, options: WorkerOptions) -> list[str]:
     found = [f"option {options.given[name]} means nothing to a native application" for name in _ignored(options)]
     foreign = [entry for entry in app.entries().values() if entry.task not in app.tasks]
     return found + [f"entry {entry.name!r} of the schedule is for {entry.task!r}, no task here" for entry in foreign]
+
+
+def _coroutines(app: FastQ, options: WorkerOptions) -> int:
+    """How many tasks a child may have in flight; 0 if there are only functions."""
+    if not app.has_coroutines:
+        return 0
+    found = options.coroutines or app.conf.worker_coroutines
+    if not 1 <= found <= MOST_IN_FLIGHT:
+        raise SettingError(
+            f"a child can have 1 to {MOST_IN_FLIGHT} coroutines in flight, not {found}: "
+            "change --coroutines or worker_coroutines; more children are --concurrency"
+        )
+    return found
 
 
 def _ignored(options: WorkerOptions) -> list[str]:

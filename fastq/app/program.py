@@ -17,7 +17,7 @@ from fastq.app.running import context
 from fastq.app.settings import read_overrides
 from fastq.config.nodename import file_name, node_name
 from fastq.config.settings import WorkerOptions
-from fastq.program import Door, ProgramInfo, Question, Reply, Worker
+from fastq.program import Door, FlightDoor, Passenger, ProgramInfo, Question, Reply, Worker
 
 logger = logging.getLogger(__name__)
 
@@ -73,7 +73,11 @@ class NativeProgram:
     def before_fork(self) -> None:
         """Let go of connections that importing has made, and import what every child needs."""
         import fastq.app.running.child
-        import fastq.producer  # noqa: F401  imported here, once, for all children
+        import fastq.producer
+
+        if self.app.has_coroutines:
+            import fastq.app.running.coroutines
+            import fastq.child.loop  # noqa: F401
 
         self.app.close()
 
@@ -114,6 +118,11 @@ class NativeProgram:
     def run(self, port: Door) -> None:
         """Carry out one started frame."""
         self._child.run(port)
+
+    def fly(self, door: FlightDoor) -> Passenger | None:
+        """Begin a frame in the event loop of this child."""
+        found: Passenger | None = self._child.fly(door)
+        return found
 
     def child_exit(self, code: int) -> None:
         """Tell the application that this child ends."""

@@ -71,6 +71,8 @@ class Settings(msgspec.Struct, kw_only=True):
     # ------------------------------------------------------------------------ the worker
     imports: list[str] = []
     include: list[str] = []
+    #: Coroutine tasks that one child has in flight at most (`--coroutines`); 1024 at most.
+    worker_coroutines: int = 100
     worker_concurrency: int | Literal["auto"] | None = None
     worker_prefetch_multiplier: int = 4
     worker_max_tasks_per_child: int | None = None

@@ -16,12 +16,15 @@ from typing import Any
 
 import msgspec
 
+from fastq import clock
 from fastq._core import TASK, ChildPort, Flight, Flights
 from fastq.child.goodbye import EXIT_RECYCLE
 from fastq.child.main import LoopOptions
 from fastq.program import LoopProgram, Passenger, Verdict
 
 logger = logging.getLogger(__name__)
+
+SOFT, HARD = 0, 1
 
 #: Seconds that a cancelled task may take to end before it is left behind.
 GRACE_S = 1.0
@@ -55,7 +58,7 @@ class Aboard(msgspec.Struct, eq=False):
 
     passenger: Passenger
     task: asyncio.Task[None]
-    timers: tuple[asyncio.TimerHandle, ...] = ()
+    timers: dict[int, asyncio.TimerHandle] = {}
 
 
 class Deck:
@@ -155,7 +158,9 @@ class Deck:
         self._aboard[flight] = aboard
         soft_s, hard_s = flight.limits
         if (soft_s or hard_s) and flight.kind == TASK:
-            aboard.timers = tuple(self._timers(flight, aboard, soft_s, hard_s))
+            for which, limit_s in ((SOFT, soft_s), (HARD, hard_s)):
+                if limit_s:
+                    self._limit(flight, aboard, which, limit_s)
 
     async def _carry(self, flight: Flight, passenger: Passenger) -> None:
         try:
@@ -164,24 +169,36 @@ class Deck:
             if not flight.over:
                 # Nobody's wish: the task, or a library that it uses, has cancelled itself.
                 passenger.condemn(self._verdict(flight, "lost", "The task was cancelled from within."))
+        except SystemExit as leaving:
+            self._asked_to_leave(leaving)
         except BaseException as error:
             self._fail(error)
         finally:
             aboard = self._aboard.pop(flight)
-            for timer in aboard.timers:
+            for timer in aboard.timers.values():
                 timer.cancel()
             self._ended = True
             self._turn_soon()
 
+    def _asked_to_leave(self, leaving: SystemExit) -> None:
+        """A task has called sys.exit(), and its frame is over: when the others are. Or this process is ended: now."""
+        if self._flights.count and type(leaving) is SystemExit:
+            self.give_up()
+        else:
+            self._fail(leaving)
+
     # Limits and wishes
 
-    def _timers(self, flight: Flight, aboard: Aboard, soft_s: float, hard_s: float) -> list[asyncio.TimerHandle]:
-        timers = []
-        if soft_s:
-            timers.append(self._loop.call_later(soft_s, self._soften, aboard))
-        if hard_s:
-            timers.append(self._loop.call_later(hard_s, self._end_late, flight, aboard, hard_s))
-        return timers
+    def _limit(self, flight: Flight, aboard: Aboard, which: int, limit_s: float) -> None:
+        """Wait until a limit is over, the first (soft) or the second (hard): it counts since the task has begun."""
+        left_s = limit_s - (clock.monotonic_ns() - flight.started_ns) / 1e9
+        if flight.held or left_s > 0:
+            wait_s = limit_s if flight.held else left_s
+            aboard.timers[which] = self._loop.call_later(wait_s, self._limit, flight, aboard, which, limit_s)
+        elif which == SOFT:
+            self._soften(aboard)
+        else:
+            self._end_late(flight, aboard, limit_s)
 
     def _grant(self, flight: Flight, *, softly: bool) -> None:
         aboard = self._aboard.get(flight)
@@ -212,7 +229,7 @@ class Deck:
         self._loop.call_later(GRACE_S, self._leave_behind, flight, aboard)
 
     def _leave_behind(self, flight: Flight, aboard: Aboard) -> None:
-        if not aboard.task.done():
+        if not aboard.task.done() or aboard.passenger.lingers:
             logger.error(
                 "A cancelled task (frame %d) goes on; this process takes no more, and ends with the others.",
                 flight.number,

@@ -18,8 +18,7 @@ import msgspec
 
 from fastq import _core
 from fastq.compat.celery.program import CeleryProgram
-from fastq.compat.celery.verdict import join
-from fastq.program import FlightDoor, Passenger, ProgramInfo, Verdict
+from fastq.program import FlightDoor, Passenger, ProgramInfo, Verdict, join_verdict
 from tests.apps.build import TaskTable
 from tests.apps.ledger import ledger
 
@@ -76,6 +75,8 @@ class Condemned:
 class Carried:
     """One task in flight."""
 
+    lingers = False
+
     def __init__(self, program: CeleryProgram, door: FlightDoor) -> None:
         self.program, self.door = program, door
         message = json.loads(door.payload())
@@ -101,7 +102,7 @@ class Carried:
         return False
 
     def condemn(self, verdict: Verdict) -> None:
-        condemned: Any = Condemned(self.door, join(verdict, self.door.payload()))
+        condemned: Any = Condemned(self.door, join_verdict(verdict, self.door.payload()))
         self.program._child.judge(condemned)
 
 

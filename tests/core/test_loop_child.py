@@ -27,6 +27,8 @@ mine: contextvars.ContextVar[str] = contextvars.ContextVar("mine", default="nobo
 class Passenger:
     """Does what its payload says: words, the first of them its name."""
 
+    lingers = False
+
     def __init__(self, door: FlightDoor) -> None:
         self.door = door
         self.name, self.what, *self.rest = door.payload().decode().split()

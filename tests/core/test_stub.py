@@ -12,7 +12,7 @@ import pytest
 pytest.importorskip("mypy.stubtest", reason="mypy is installed with fastq[lint]")
 
 #: Classes that stay open for others to build on; stubtest wants a decorator that old type checkers do not know.
-OPEN = ("Carried", "PlainTask", "Runner", "Stack")
+OPEN = ("Carried", "LoopRunner", "PlainTask", "Runner", "Stack")
 
 
 def test_the_contract_is_that_of_the_compiled_module(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
@@ -30,7 +30,10 @@ from fastq.wire.packed import read_arguments
 if TYPE_CHECKING:
     from fastq.app.app import FastQ
     from fastq.app.task import BaseTask
-    from fastq.program import Door, Worker
+    from fastq.program import Door, FlightDoor, Passenger, Worker
+
+
+R = TypeVar("R", bound=_core.Runner)
 
 
 class Child:
@@ -47,6 +50,7 @@ class Child:
         )
         self.judge = Judge(self.executor)
         self._runner: Any = None
+        self._crew: Any = None
 
     # ------------------------------------------------------------------------ beginning and end
 
@@ -85,12 +89,26 @@ class Child:
 
     def runner(self, *, max_tasks: int | None = None, idle_s: float = -1.0) -> Worker:
         """The compiled runner of plain tasks; it leaves to `run` what `_prepare` has no answer for."""
-        ident = threading.get_ident()
+        self._runner = self._make(_core.Runner, max_tasks=max_tasks or 0, idle_s=idle_s)
+        found: Worker = self._runner
+        return found
+
+    def fly(self, door: FlightDoor) -> Passenger | None:
+        """Begin a frame in an event loop."""
+        if self._crew is None:
+            from fastq.app.running.coroutines import Crew
+
+            slow = os.environ.get("FASTQ_FAST") == "0"
+            self._crew = Crew(self.executor, None if slow else self._make(_core.LoopRunner))
+        found: Passenger | None = self._crew.fly(door)
+        return found
+
+    def _make(self, kind: type[R], **more: Any) -> R:
         port: Any = self.port
-        self._runner = _core.Runner(
+        return kind(
             port,
             tasks=len(self.names),
-            task_stack=_core.Stack(context.tasks, context.tasks.storage, ident),
+            task_stack=_core.Stack(context.tasks, context.tasks.storage, threading.get_ident()),
             prepare=self._prepare,
             decode=msgspec.json.Decoder().decode,
             loads=loads,
@@ -107,16 +125,13 @@ class Child:
             expires_s=self.results.expires_s,
             guard=GUARD,
             started=encode_text(own_process(self.node)).encode(),
-            max_tasks=max_tasks or 0,
-            idle_s=idle_s,
+            **more,
         )
-        found: Worker = self._runner
-        return found
 
     def _prepare(self, index: int) -> Any:
         """The task of this number for the runner; None if its frames are Python's."""
         task = self.app.tasks.get(self.names[index])
-        if task is None or task.is_coroutine:
+        if task is None:
             return None
         caller = self.executor.caller(task)
         function = caller if caller.checks or caller.prefix else task.function

@@ -41,11 +41,12 @@ class Judge:
         if task is None:
             self.executor.unknown(message, late=late)
             return
-        self._carry_out(verdict, task, Request(message, hostname=self.executor.node), raw=raw, late=late)
+        self.carry_out(verdict, task, Request(message, hostname=self.executor.node), raw=raw, late=late)
 
-    def _carry_out(
+    def carry_out(
         self, verdict: Verdict, task: BaseTask[Any, Any], request: Request, *, raw: bytes, late: bool
     ) -> None:
+        """The same for a message that has been opened."""
         kind = verdict.kind
         if kind in ("expired", "revoked", "terminated"):
             self._revoked(verdict, task, request, raw=raw, late=late)

@@ -1,0 +1,282 @@
+"""Tasks of a native application in an event loop: coroutines beside each other, functions one at a time in a thread.
+
+What a plain message says is opened, and a plain result written, by the compiled runner; everything else is the
+executor's. Each task runs in a context of its own (`contextvars`), in which it is the current one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import ctypes
+import threading
+from collections.abc import Callable, Coroutine, Generator
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+from fastq import _core, clock
+from fastq.app import signals
+from fastq.app.running import context
+from fastq.app.running.context import Request
+from fastq.app.running.execute import End, Ended, Executor, log_success, logger
+from fastq.app.running.judge import Judge
+from fastq.app.running.message import open_message
+from fastq.app.running.results import moment
+from fastq.errors import PeerError, Retry, SoftTimeLimitExceeded
+from fastq.program import FlightDoor, Passenger, Verdict
+
+if TYPE_CHECKING:
+    from fastq.app.task import BaseTask
+
+
+class Crew:
+    """What the tasks of one child share: the executor, the compiled runner (or None), and the thread of functions."""
+
+    def __init__(self, executor: Executor, runner: _core.LoopRunner | None) -> None:
+        self.executor, self._runner = executor, runner
+        #: Whose turn it is in the thread.
+        self.turn = asyncio.Lock()
+        self.new_thread()
+
+    def new_thread(self) -> None:
+        """For functions from now on; one that goes on in the old thread holds up no other."""
+        self.thread = ThreadPoolExecutor(1, thread_name_prefix="fastq-task")
+
+    def fly(self, door: FlightDoor) -> Passenger | None:
+        """Begin a frame; None if it is over already."""
+        if door.kind == _core.VERDICT:
+            Judge(Flying(self.executor, door)).run(door)
+            return None
+        found: Any = door
+        opened = self._runner.open(found) if self._runner is not None else None
+        if opened is None:
+            return self._open_fully(door)
+        plain, request, args, kwargs = opened
+        return Plain(self, door, task=self.executor.app.tasks[plain.name], request=request, plain=plain).with_arguments(
+            plain.fun, args, kwargs
+        )
+
+    def _open_fully(self, door: FlightDoor) -> Passenger | None:
+        executor = Flying(self.executor, door)
+        raw, late = door.payload(), bool(door.flags & _core.LATE)
+        door.note_end(_core.DISCARDED)
+        try:
+            message = open_message(raw)
+        except PeerError as error:
+            executor.refuse(raw, late=late, error=error)
+            return None
+        task = self.executor.app.tasks.get(message.header.task or "")
+        if task is None:
+            executor.unknown(message, late=late)
+            return None
+        request = Request(message, hostname=executor.node)
+        return Flown(self, door, task=task, request=request).with_arguments(
+            executor.caller(task), tuple(request.args), request.kwargs
+        )
+
+    def succeed(self, plain: Plain, value: Any) -> None:
+        """Write a plain result. Raises, and has written nothing, if it cannot be written."""
+        assert self._runner is not None
+        door: Any = plain.door
+        self._runner.succeed(door, plain.plain, plain.request, value)
+
+
+class Flying(Executor):
+    """The executor, of one task among others."""
+
+    def __init__(self, shared: Executor, door: FlightDoor) -> None:
+        vars(self).update(vars(shared))
+        self.port = door
+
+
+class Flown:
+    """One task in flight."""
+
+    def __init__(self, crew: Crew, door: FlightDoor, *, task: BaseTask[Any, Any], request: Request) -> None:
+        self.crew, self.door, self.task, self.request = crew, door, task, request
+        #: What its cancelling means, if that is its soft limit.
+        self.reason: SoftTimeLimitExceeded | None = None
+        self._ident = 0
+
+    def with_arguments(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Flown:
+        """What is to be called."""
+        self.function, self.args, self.kwargs = function, args, kwargs
+        return self
+
+    # Running
+
+    async def run(self) -> None:
+        """Call it, and end its frame, unless that has been ended."""
+        context.running.set((self.task, self.request))
+        try:
+            value = await self._call()
+        except Ended:
+            raise
+        except BaseException as error:
+            if not self.door.over:
+                await self._fail(self.reason if self.reason and isinstance(error, asyncio.CancelledError) else error)
+        else:
+            if not self.door.over:
+                self.succeed(value)
+
+    async def _call(self) -> Any:
+        self.announce()
+        if not self.task.is_coroutine:
+            return await self._call_in_thread()
+        coroutine = self.function(*self.args, **self.kwargs)
+        if self.door.limits[0]:
+            return await Softly(coroutine, self)
+        return await coroutine
+
+    async def _call_in_thread(self) -> Any:
+        own, crew = contextvars.copy_context(), self.crew
+        self.door.hold()
+        async with crew.turn:
+            self.door.begin()
+            try:
+                return await asyncio.get_running_loop().run_in_executor(crew.thread, own.run, self._call_here)
+            finally:
+                if self.lingers:
+                    crew.new_thread()
+
+    def _call_here(self) -> Any:
+        self._ident = threading.get_ident()
+        try:
+            return None if self.door.over else self.function(*self.args, **self.kwargs)
+        finally:
+            self._ident = 0
+
+    def announce(self) -> None:
+        """Signals and STARTED."""
+        self.executor = Flying(self.crew.executor, self.door)
+        self.executor.began = moment(clock.now())
+        task, request = self.task, self.request
+        signals.task_prerun.send(task, task_id=request.id, task=task, args=request.args, kwargs=request.kwargs)
+        self.executor._announce(task, request)
+
+    # Ending
+
+    def succeed(self, value: Any) -> None:
+        """With a result."""
+        log_success(self.task, self.request, value, self._runtime_s())
+        self._conclude(End(state="SUCCESS", value=value))
+
+    async def _fail(self, error: BaseException) -> None:
+        executor = self.ready_executor()
+        if isinstance(error, (Retry, *self.task.options.autoretry_for)):
+            # It may be sent again, which blocks: not in the loop.
+            loop = asyncio.get_running_loop()
+            end = await loop.run_in_executor(None, executor.end_of, self.task, self.request, error)
+        else:
+            end = executor.end_of(self.task, self.request, error)
+        if not self.door.over:
+            self._conclude(end)
+
+    def _conclude(self, end: End) -> None:
+        late = bool(self.door.flags & _core.LATE)
+        self.ready_executor().conclude(self.task, self.request, end, raw=self.door.payload(), late=late)
+
+    def ready_executor(self) -> Executor:
+        """The executor of this task, since it began."""
+        return self.executor
+
+    def _runtime_s(self) -> float:
+        return (clock.monotonic_ns() - self.door.started_ns) / 1e9
+
+    # Limits and wishes
+
+    def soften(self) -> bool:
+        """Have SoftTimeLimitExceeded raised in it."""
+        logger.warning(
+            "Soft time limit (%gs) exceeded for %s[%s]", self.door.limits[0], self.task.name, self.request.id
+        )
+        if self.task.is_coroutine:
+            self.reason = SoftTimeLimitExceeded("the soft time limit is over")
+        elif self._ident:
+            error = ctypes.py_object(_RaisedInThread)
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(self._ident), error)
+        return self.task.is_coroutine
+
+    def condemn(self, verdict: Verdict) -> None:
+        """Its frame ends so, whatever it does."""
+        self.door.note_end(_core.FAILED)
+        raw, late = self.door.payload(), bool(self.door.flags & _core.LATE)
+        judge = Judge(Flying(self.crew.executor, self.door))
+        judge.carry_out(verdict, self.task, self.request, raw=raw, late=late)
+
+    @property
+    def lingers(self) -> bool:
+        """Whether its function goes on: nothing can end a thread."""
+        return self._ident != 0
+
+
+class Plain(Flown):
+    """One whose message and result are the compiled runner's, as long as nothing goes wrong."""
+
+    def __init__(
+        self, crew: Crew, door: FlightDoor, *, task: BaseTask[Any, Any], request: Request, plain: _core.PlainTask
+    ) -> None:
+        super().__init__(crew, door, task=task, request=request)
+        self.plain = plain
+
+    def announce(self) -> None:
+        """Nobody listens."""
+
+    def succeed(self, value: Any) -> None:
+        """With a result; one that cannot be written is a failure."""
+        try:
+            self.crew.succeed(self, value)
+        except Exception:
+            self._conclude(End(state="SUCCESS", value=value))
+
+    def ready_executor(self) -> Executor:
+        """Made when something has gone wrong."""
+        executor = Flying(self.crew.executor, self.door)
+        executor.began = moment(clock.now() - self._runtime_s())
+        return executor
+
+
+class _RaisedInThread(SoftTimeLimitExceeded):
+    """Made by the interpreter, which gives it no arguments; in results it has the name of what it is."""
+
+    def __init__(self) -> None:
+        super().__init__("the soft time limit is over")
+
+
+_RaisedInThread.__name__, _RaisedInThread.__module__ = SoftTimeLimitExceeded.__name__, SoftTimeLimitExceeded.__module__
+
+
+class Softly:
+    """Awaits a coroutine. The cancelling that the soft limit causes arrives in it as SoftTimeLimitExceeded."""
+
+    def __init__(self, coroutine: Coroutine[Any, Any, Any], flown: Flown) -> None:
+        self._coroutine, self._flown = coroutine, flown
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        return self
+
+    def __iter__(self) -> Softly:
+        return self
+
+    def __next__(self) -> Any:
+        return self._coroutine.send(None)
+
+    def send(self, value: Any) -> Any:
+        """To the coroutine."""
+        return self._coroutine.send(value)
+
+    def throw(self, kind: Any, value: Any = None, trace: Any = None) -> Any:
+        """Into the coroutine, as what it is meant to be."""
+        error = value if value is not None else kind
+        reason = self._flown.reason
+        if reason is None or not isinstance(error, asyncio.CancelledError):
+            return self._coroutine.throw(error)
+        self._flown.reason = None
+        current: Any = asyncio.current_task()
+        if hasattr(current, "uncancel"):
+            current.uncancel()
+        return self._coroutine.throw(reason)
+
+    def close(self) -> None:
+        """The coroutine is not awaited any more."""
+        self._coroutine.close()

@@ -1,0 +1,91 @@
+"""What coroutine tasks do in a worker: beside each other, in their own contexts, within their limits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import celery
+import pytest
+
+from fastq.errors import TaskFailed, TaskRevoked
+from tests.apps import native_loops
+from tests.eventually import eventually
+from tests.fix_lab import RESULT_S, Lab
+
+pytestmark = [pytest.mark.fastq_only, pytest.mark.usefixtures("shop")]
+
+
+@pytest.fixture(scope="module")
+def shop(module_lab: Lab) -> Iterator[Lab]:
+    """A lab whose worker runs `tests.apps.native_loops` in one child; the application of this process sends to it."""
+    module_lab.module = "tests.apps.native_loops"
+    native_loops.app.conf.broker_url = native_loops.app.conf.result_backend = module_lab.db.url
+    module_lab.worker(concurrency=1)
+    yield module_lab
+    native_loops.app.close()
+
+
+def test_quick_tasks_overtake_slow_ones(shop: Lab) -> None:
+    slow = native_loops.nap.delay("slow", 1.0)
+    quick = [native_loops.add.delay(n, 1) for n in range(300)]
+    assert [handle.get(RESULT_S) for handle in quick] == [*range(1, 301)]
+    assert slow.get(RESULT_S) == "slow"
+    assert len(shop.workers[0].children) == 1
+
+
+def test_each_task_has_its_own_context() -> None:
+    handles = [native_loops.who.delay(f"w{n}") for n in range(50)]
+    assert [handle.get(RESULT_S) for handle in handles] == [
+        ["nobody's", f"w{n}", f"w{n}", handle.id] for n, handle in enumerate(handles)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("task", "args", "kind", "text"),
+    [
+        (native_loops.add, ("x", 2), "ArgumentError", "argument 'x' is 'x': Expected `int`, got `str`"),
+        (native_loops.add, (1,), "ArgumentError", "missing a required argument: 'y'"),
+        (native_loops.fail, ("lost",), "LookupError", "lost"),
+        (native_loops.flaky, (3,), "ValueError", "again"),
+        (native_loops.soft, (False,), "SoftTimeLimitExceeded", "soft time limit"),
+        (native_loops.hard, ("hard",), "TimeLimitExceeded", "0.3 s"),
+        (native_loops.unwritable, (), "TypeError", "not JSON serializable"),
+        (native_loops.cancel_yourself, (), "CancelledError", ""),
+        (native_loops.function_hard, (), "TimeLimitExceeded", "0.3 s"),
+    ],
+    ids=lambda value: getattr(value, "name", None),
+)
+def test_what_goes_wrong_is_in_the_result(task: Any, args: tuple[Any, ...], kind: str, text: str) -> None:
+    with pytest.raises(TaskFailed) as caught:
+        task.apply_async(args).get(RESULT_S)
+    assert kind in str(caught.value)
+    assert text in str(caught.value)
+
+
+def test_retries_are_counted() -> None:
+    assert native_loops.flaky.delay(2).get(RESULT_S) == 2
+
+
+def test_the_soft_limit_can_be_caught() -> None:
+    assert native_loops.soft.delay(True).get(RESULT_S) == "cleaned up"
+    assert native_loops.function_soft.delay().get(RESULT_S) == "cleaned up"
+
+
+def test_a_function_runs_in_a_thread_and_holds_up_no_coroutine() -> None:
+    function = native_loops.function.delay("f", 0.7)
+    other = native_loops.function.delay("g", 0.0)
+    assert native_loops.add.delay(1, 2).get(RESULT_S) == 3
+    assert not function.ready()
+    assert function.get(RESULT_S) == ["f", function.id, "fastq-task_0"]
+    assert other.get(RESULT_S) == ["g", other.id, "fastq-task_0"]
+
+
+def test_one_of_many_is_revoked(shop: Lab) -> None:
+    handles = [native_loops.nap.delay(f"r{n}", 1.5) for n in range(4)]
+    eventually(lambda: all(shop.ledger.count("start", f"r{n}") for n in range(4)))
+    celery.Celery(broker=shop.db.url).control.revoke(handles[2].id, terminate=True)
+    with pytest.raises(TaskRevoked, match="terminated"):
+        handles[2].get(RESULT_S)
+    assert [handles[n].get(RESULT_S) for n in (0, 1, 3)] == ["r0", "r1", "r3"]
+    assert shop.ledger.count("cancelled", "r2") == 1
