@@ -15,8 +15,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench import rounds
-from bench.measurement import Measurement, Results
+from bench import report, rounds
 from bench.peers import registry as peers
 from bench.peers.peer import Peer
 from bench.rounds import Case
@@ -59,25 +58,6 @@ def versions(systems: Iterable[Peer]) -> dict[str, dict[str, str]]:
 
 
 _ASK = "import sys; from importlib import metadata; print(*map(metadata.version, sys.argv[1:]))"
-
-
-def table(results: Results) -> str:
-    """Every measurement on a line of its own, workload by workload."""
-    rows = ["| workload | measure | system | median | range | lost | repeated | |", "| --- " * 8 + "|"]
-    for one in sorted(results.measurements, key=_place):
-        name = f"{one.system}{'' if one.settings == 'tuned' else f' ({one.settings})'}"
-        figures = f"{_short(one.median)} {one.unit} | {_short(one.low)}-{_short(one.high)}" if one.values else "- | "
-        words = one.reason.splitlines()[0][:80] if one.reason else ""
-        rows.append(f"| {one.workload} | {one.measure} | {name} | {figures} | {one.lost} | {one.repeated} | {words} |")
-    return "\n".join(rows)
-
-
-def _place(one: Measurement) -> tuple[int, str]:
-    return workloads.NAMES.index(one.workload), one.measure
-
-
-def _short(value: float) -> str:
-    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
 def _arguments(given: Sequence[str] | None) -> argparse.Namespace:
@@ -131,7 +111,7 @@ def main(given: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted; everything was stopped, and the complete rounds are kept", file=sys.stderr)
         return 130
-    print(table(results))
+    print(report.everything(results))
     print(f"\nRaw figures: {path}", file=sys.stderr)
     ours = [one for one in results.measurements if one.system.startswith("fastq")]
     return 0 if all(one.whole or (one.values and one.workload in KILLS) for one in ours) else 1

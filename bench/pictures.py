@@ -26,6 +26,9 @@ OURS, FLOOR = "fastq", "floor"
 
 _BLOCK = re.compile(r"<!-- figures(?: from (?P<files>[^>]*?))? -->\n.*?<!-- end of figures -->", re.DOTALL)
 
+#: Systems with an agent of monitoring are in the tables only.
+_AGENTS = re.compile(r"\+(sentry|opentelemetry)$")
+
 #: Workload and what it is called under a picture.
 NAMES = {
     "noop": "no-op, results off",
@@ -57,7 +60,11 @@ class Source:
     def all(self, workload: str, measure: str) -> list[Measurement]:
         """Every system's, with its best settings, of the file with the most systems."""
         found = [
-            [one for one in results.measurements if (one.workload, one.measure) == (workload, measure) and one.values]
+            [
+                one
+                for one in results.measurements
+                if (one.workload, one.measure) == (workload, measure) and one.values and not _AGENTS.search(one.system)
+            ]
             for _, results in self.files
         ]
         best = max(found, key=lambda ones: len({one.system for one in ones} - {FLOOR}), default=[])
@@ -75,13 +82,13 @@ class Source:
     def systems(self) -> list[str]:
         """All but ours and the floor, in the files' order: each has its colour by its place."""
         found = dict.fromkeys(one.system for _, results in self.files for one in results.measurements)
-        return [name for name in found if name not in (OURS, FLOOR)]
+        return [name for name in found if name != FLOOR and not name.startswith(OURS)]
 
     def kind(self, system: str) -> str:
-        """The colour of a system."""
-        if system in (OURS, FLOOR):
-            return "ours" if system == OURS else "floor"
-        return SERIES[self.systems().index(system) % len(SERIES)]
+        """The colour of a system. What has ours in it is near ours: `fastq-native`, `fastq+celery`."""
+        if system.startswith(OURS):
+            return "ours" if system == OURS else "kin"
+        return "floor" if system == FLOOR else SERIES[self.systems().index(system) % len(SERIES)]
 
 
 # ---------------------------------------------------------------------------- pictures

@@ -24,7 +24,7 @@ def number(value: float) -> str:
 def figure(one: Measurement) -> str:
     """Median, unit and range, and what has to be said besides."""
     if not one.values:
-        return f"could not be measured: {one.reason}"
+        return f"could not be measured: {' '.join(one.reason.split())[:160]}"
     unit = _CLOSE.get(one.unit, f" {one.unit}")
     spread = f" ({number(one.low)} to {number(one.high)})" if len(one.values) > 1 else ""
     return f"{number(one.median)}{unit}{spread}{_flaws(one)}"
@@ -33,7 +33,7 @@ def figure(one: Measurement) -> str:
 def _flaws(one: Measurement) -> str:
     found = [f"**{count} {word}**" for count, word in ((one.lost, "lost"), (one.repeated, "repeated")) if count]
     if one.reason:
-        found.append(f"failed at times: {one.reason}")
+        found.append(f"failed at times: {' '.join(one.reason.split())[:160]}")
     return "".join(f", {word}" for word in found)
 
 
@@ -120,6 +120,9 @@ def surroundings(results: Results) -> list[str]:
         f"{about['pinning']}; {about['system']}, Python {about['python']}, {packages}; {about['redis']}. "
         f"Celery runs with `{about['celery_tuning']}` and the settings of `bench/apps/settings.py`.",
     ]
+    if peers := about.get("peers"):
+        versions = (f"{name} {version}" for packages in peers.values() for name, version in packages.items())
+        lines.append(f"Peers: {', '.join(dict.fromkeys(versions))}.")
     if about["warnings"]:
         lines.append(f"The machine was not cold: {'; '.join(about['warnings'])}.")
     return lines
@@ -127,10 +130,16 @@ def surroundings(results: Results) -> list[str]:
 
 def everything(results: Results) -> str:
     """All measurements, a table for each workload and measure, the best first."""
-    found: dict[tuple[str, str], list[Measurement]] = {}
+    found: dict[str, dict[str, list[Measurement]]] = {}
     for one in results.measurements:
-        found.setdefault((one.workload, one.measure), []).append(one)
-    parts = [_table(f"{workload}: {measure or 'failed'}", ones) for (workload, measure), ones in found.items()]
+        # What failed has no measure: it stands below the first of its workload.
+        tables = found.setdefault(one.workload, {})
+        tables.setdefault(one.measure or next(iter(tables), ""), []).append(one)
+    parts = [
+        _table(f"{workload}{f': {measure}' if measure else ''}", ones)
+        for workload, tables in found.items()
+        for measure, ones in tables.items()
+    ]
     return "\n\n".join([*parts, "\n".join(surroundings(results))])
 
 
