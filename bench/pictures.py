@@ -301,9 +301,16 @@ def named(page: str) -> list[str]:
 def stale(root: Path = ROOT) -> Iterator[Path]:
     """What is not what the results say that it names."""
     files = [root / name for name in named((root / PAGE).read_text())]
-    for path, content in make(files, root=root).items() if files else ():
+    made = make(files, root=root) if files else {}
+    for path, content in made.items():
         if not (root / path).exists() or (root / path).read_text() != content:
             yield path
+    yield from _left_over(made, root=root)
+
+
+def _left_over(made: Iterable[Path], *, root: Path) -> list[Path]:
+    """Pictures of other results."""
+    return sorted({path.relative_to(root) for path in (root / DOCS).glob("*.svg")} - set(made))
 
 
 def newest() -> list[Path]:
@@ -333,7 +340,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not files:
         print("there are no results yet: make bench", file=sys.stderr)
         return 2
-    for path, content in make(files).items():
+    made = make(files)
+    for path in _left_over(made, root=ROOT):
+        (ROOT / path).unlink()
+    for path, content in made.items():
         (ROOT / path).parent.mkdir(parents=True, exist_ok=True)
         (ROOT / path).write_text(content)
         print(path)

@@ -62,9 +62,11 @@ def front(results: Results) -> str:
 
 
 def _brief(row: Row, one: Measurement | None) -> str:
-    """Without the range."""
+    """Without the range. The floor has no children."""
     if one is None or not one.values:
         return "" if one is None else figure(one)
+    if row.promise.role and not row.value(one):
+        return ""
     unit = "µs" if row.promise.role else one.unit
     return f"{number(row.value(one))}{_CLOSE.get(unit, f' {unit}')}{_flaws(one)}"
 
@@ -92,7 +94,7 @@ def _headline_row(row: Row) -> str:
 def _cell(row: Row, one: Measurement | None) -> str:
     if one is None:
         return ""
-    return f"{number(row.value(one))} µs" if row.promise.role and one.cpu_us else figure(one)
+    return _brief(row, one) if row.promise.role else figure(one)
 
 
 def _relation(row: Row) -> str:
