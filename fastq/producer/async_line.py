@@ -213,6 +213,10 @@ class AsyncLines:
 
     async def close(self) -> None:
         """Close the line of this loop; those who wait for answers are told."""
-        if self._owner == (os.getpid(), asyncio.get_running_loop()) and self._line is not None:
-            self._line.close()
+        if self._owner == (os.getpid(), asyncio.get_running_loop()):
+            if self._opening is not None:
+                await asyncio.gather(self._opening, return_exceptions=True)
+            if self._line is not None:
+                self._line.close()
+                await asyncio.sleep(0)  # the loop closes the socket in its next turn, which may be its last
         self._line = None

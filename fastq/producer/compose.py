@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 #: Stencils kept. Programs send few tasks with few sets of options; one that does not is no worse off than without.
 CACHED = 1000
 
-#: Options that are counted from the moment of sending, so that a stencil with them is good for that moment only.
-_OF_THE_MOMENT = frozenset({"countdown", "expires"})
+#: Options that are counted from the moment of sending, or that hardly two messages share: no stencil is kept for them.
+_PASSING = frozenset({"countdown", "eta", "expires", "group_id", "group_index", "parent_id", "root_id"})
 
 
 class _Form(NamedTuple):
@@ -96,7 +96,7 @@ class Composer:
             form = self._make(name, given)
         except TypeError:  # headers, which are a dict
             return self._make(name, given)
-        if not _OF_THE_MOMENT & given.keys():
+        if not _PASSING & given.keys():
             if len(self._forms) >= CACHED:
                 self._forms.clear()
             self._forms[kept] = form
