@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import difflib
 import importlib.util
+import math
 import shlex
 import signal
 import sys
@@ -324,7 +325,7 @@ def _table(plan: Plan, trials: Sequence[Trial]) -> str:
         ("one call, p99", *(_ms(trial.p99_ms) for trial in trials)),
         ("CPU per task: main process", *(f"{trial.main_us:,.1f} us" for trial in trials)),
         ("CPU per task: children", *(f"{trial.children_us:,.1f} us" for trial in trials)),
-        ("CPU per task: Redis, for everybody", *(f"{trial.redis_us:,.1f} us" for trial in trials)),
+        ("CPU per task: Redis, for everybody", *(_us(trial.redis_us) for trial in trials)),
         ("memory (PSS)", *("?" if t.memory_mib is None else f"{t.memory_mib:,.0f} MiB" for t in trials)),
         ("tasks done", *(f"{trial.tasks:,}" for trial in trials)),
         ("failed", *(f"{trial.failed:,}" if plan.answered else "?" for trial in trials)),
@@ -345,6 +346,10 @@ def _remarks(plan: Plan, trials: Sequence[Trial]) -> Iterator[str]:
             yield f"\n{trial.engine}: the queue was often next to empty: the sender was the limit, not the worker."
     if not plan.answered:
         yield "\nThe task stores no result on Redis, so there is no time of a call, and failures are not known."
+
+
+def _us(value: float) -> str:
+    return f"{value:,.1f} us" if math.isfinite(value) else "?"
 
 
 def _ms(value: float | None) -> str:

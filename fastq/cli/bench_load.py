@@ -13,7 +13,7 @@ import hiredis
 import msgspec
 
 from fastq import clock
-from fastq.cli.bench_place import LEFT_S, QUEUE, client
+from fastq.cli.bench_place import LEFT_S, QUEUE, client, literal
 from fastq.errors import SurroundingsError
 from fastq.producer.ids import uuids
 from fastq.producer.message import Stencil
@@ -85,7 +85,7 @@ class Load:
         #: The largest result so far, in bytes.
         self.largest = 0
         if self._hearing is not None:
-            self._hearing.sock.sendall(pack("PSUBSCRIBE", self._channel + b"*"))
+            self._hearing.sock.sendall(pack("PSUBSCRIBE", f"{literal(place.result_prefix)}{RESULT_KEY}*"))
 
     def __enter__(self) -> Load:
         return self
@@ -184,8 +184,13 @@ class Load:
         return int(held)
 
     def redis_cpu_s(self) -> float:
-        """CPU seconds of the broker so far, whoever used them."""
-        found: Any = self._broker.info("cpu")
+        """CPU seconds of the broker so far, whoever used them; NaN if this user may not ask."""
+        import redis
+
+        try:
+            found: Any = self._broker.info("cpu")
+        except redis.ResponseError:
+            return float("nan")
         return float(found["used_cpu_sys"]) + float(found["used_cpu_user"])
 
 

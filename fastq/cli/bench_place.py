@@ -64,7 +64,7 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
 
     def clear(self) -> int:
         """Remove everything under the prefix; return how many keys."""
-        return sum(unlink(client(endpoint), f"{_literal(prefix)}*", only=None) for endpoint, prefix in self._ends())
+        return sum(unlink(client(endpoint), f"{literal(prefix)}*", only=None) for endpoint, prefix in self._ends())
 
     def _ends(self) -> Iterator[tuple[Endpoint, str]]:
         yield self.broker, self.prefix
@@ -144,7 +144,7 @@ def clean(endpoints: list[Endpoint]) -> int:
     return sum(unlink(client(endpoint), f"*{NAME}*", only=_OURS) for endpoint in dict.fromkeys(endpoints))
 
 
-def _literal(text: str) -> str:
+def literal(text: str) -> str:
     """A key's text as a pattern that matches nothing else."""
     return re.sub(r"([\\\[\]*?])", r"\\\1", text)
 
