@@ -183,3 +183,58 @@ def test_a_child_sends_its_own_messages_and_not_its_parents(db: Database) -> Non
     (parent, child, of_parent, of_child), _errors = run(code, db.url)
     assert (of_parent, of_child) == ("0", "1")
     assert (ids(db), ids(db, "child")) == ([parent], [child])
+
+
+#: A web server that loads its application, forks workers, and replaces them while it serves.
+SERVER = """
+    import os, signal, socket, sys
+    from fastq.producer import Buffering, Producer
+
+    plain = Producer(sys.argv[1])
+    collecting = Producer(sys.argv[1], queue="collected", buffer=Buffering(max_delay_s=60))
+    plain.send("at start")
+    collecting.send("at start")
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def serve():
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+        while True:
+            with listener.accept()[0] as client:
+                client.recv(1)
+                plain.send("request")
+                collecting.send("request")
+                client.sendall(b"x")
+
+    def start():
+        worker = os.fork()
+        return worker or serve()
+
+    def request():
+        with socket.create_connection(listener.getsockname()) as client:
+            client.sendall(b"x")
+            assert client.recv(1) == b"x"
+
+    def stop(worker):
+        os.kill(worker, signal.SIGTERM)
+        assert os.waitpid(worker, 0)[1] == 0
+
+    workers = [start() for _ in range(2)]
+    for _ in range(20):
+        request()
+    for old in list(workers):
+        workers.append(start())
+        workers.remove(old)
+        stop(old)
+        request()
+    for worker in workers:
+        stop(worker)
+    plain.close()
+"""
+
+
+def test_a_web_server_that_forks_and_reloads_loses_and_doubles_nothing(db: Database) -> None:
+    command = [sys.executable, "-W", "ignore::ResourceWarning", "-c", textwrap.dedent(SERVER), db.url]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=os.getcwd())
+    assert (done.returncode, done.stderr) == (0, "")
+    for queue in ("celery", "collected"):
+        assert len(set(ids(db, queue))) == db.length(queue) == 23
