@@ -46,12 +46,15 @@ cdef class _Intake(_Telling):
         self.queue_row(batch.key).claimed += 1
         if FAST and n < self.header.task_bytes // 4 and scan_message(data, n, &plain):
             task = self.names.find(plain.task.at, plain.task.size)
-            if task != NONE and not self.is_revoked(&plain) and (not plain.packed or not self.tells(task)):
+            if task != NONE and not self.is_revoked(&plain) and self.may_tell(&plain, task):
                 self.admit_plain(entry, task, &plain, data, <uint32_t>n)
                 return 0
         self.entries[entry].state = HELD
         self.odd.append((entry, data[:n]))
         return 0
+
+    cdef inline bint may_tell(self, Plain* plain, uint32_t task):
+        return not plain.packed or self.tell_packed is not None or not self.tells(task)
 
     cdef inline int is_revoked(self, Plain* plain) except -1:
         # Perhaps: Python looks at it.

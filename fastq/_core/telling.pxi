@@ -52,6 +52,7 @@ cdef class _Telling(_Dealing):
     cdef list event_chunks
     cdef EventPen pen
     cdef bytearray told                 # by task: whether its events are sent
+    cdef object tell_packed             # tells it of a packed message, whose arguments nobody has described yet
 
     def __cinit__(self, *_rest):
         self.event_chunks = []
@@ -59,9 +60,10 @@ cdef class _Telling(_Dealing):
     def __dealloc__(self):
         free(self.events.data)
 
-    def tell_received(self, EventPen pen not None, list told not None):
-        """While events are on, write task-received for plain messages of these tasks (a flag for each)."""
-        self.pen, self.told = pen, bytearray(told)
+    def tell_received(self, EventPen pen not None, list told not None, tell_packed=None):
+        """While events are on, write task-received for plain messages of these tasks (a flag for each). Of packed ones
+        `tell_packed(message)` adds it; None leaves them to Python."""
+        self.pen, self.told, self.tell_packed = pen, bytearray(told), tell_packed
 
     cdef inline bint tells(self, uint32_t task):
         return self.pen is not None and self.pen.telling() and self.told[task]
@@ -70,6 +72,9 @@ cdef class _Telling(_Dealing):
         cdef Received said
         cdef timespec now
         cdef Buffer* b = &self.events
+        if plain.packed:
+            self.tell_packed(data[:n])
+            return 0
         read_received(data, n, &plain.task, &said)
         self.next_event(1)
         self.pen.begin(b, &now)

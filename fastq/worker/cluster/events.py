@@ -95,7 +95,7 @@ class Events:
     def know(self, tasks: Sequence[TaskInfo]) -> None:
         """The program's tasks from now on; numbers stay."""
         self._told = [task.send_events for task in tasks]
-        self._ledger.tell_received(self._pen, self._told)
+        self._ledger.tell_received(self._pen, self._told, self._tell_received)
 
     # Switching, with Celery's answers
 
@@ -132,9 +132,12 @@ class Events:
     def received(self, raw: bytes, task: int | None) -> None:
         """Tell that a message was received that the compiled scan has declined. Of protocol 1 the child tells it."""
         if self.tasks and task is not None and self._told[task]:
-            fields = received_fields(raw, zone=self._zone)
-            if fields is not None:
-                self._ledger.add_event(self._pen.write(b"task-received", json.dumps(fields)[1:-1].encode()))
+            self._tell_received(raw)
+
+    def _tell_received(self, raw: bytes) -> None:
+        fields = received_fields(raw, zone=self._zone)
+        if fields is not None:
+            self._ledger.add_event(self._pen.write(b"task-received", json.dumps(fields)[1:-1].encode()))
 
     def heartbeat(self) -> None:
         """A heartbeat as Celery's worker answers the remote command `heartbeat`: with these few fields."""
