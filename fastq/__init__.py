@@ -10,9 +10,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fastq.app import CoroutineTask, FastQ, Task, TaskOptions, signals
+    from fastq.app import CoroutineTask, FastQ, Signature, Task, TaskOptions, chain, chord, group, signals
     from fastq.errors import Ignore, Reject, Retry
-    from fastq.producer import AsyncHandle, AsyncProducer, Buffering, Handle, Producer, Replicas
+    from fastq.producer import AsyncHandle, AsyncProducer, Buffering, GroupHandle, Handle, Producer, Replicas
     from fastq.schedules import crontab
 
 __version__ = "0.1.0"
@@ -23,16 +23,21 @@ __all__ = [
     "Buffering",
     "CoroutineTask",
     "FastQ",
+    "GroupHandle",
     "Handle",
     "Ignore",
     "Producer",
     "Reject",
     "Replicas",
     "Retry",
+    "Signature",
     "Task",
     "TaskOptions",
     "__version__",
+    "chain",
+    "chord",
     "crontab",
+    "group",
     "signals",
 ]
 
@@ -43,6 +48,7 @@ _HOMES = {
     "Buffering": "fastq.producer",
     "CoroutineTask": "fastq.app",
     "FastQ": "fastq.app",
+    "GroupHandle": "fastq.producer",
     "Handle": "fastq.producer",
     "Ignore": "fastq.errors",
     "Producer": "fastq.producer",
@@ -50,8 +56,12 @@ _HOMES = {
     "Replicas": "fastq.producer",
     "Retry": "fastq.errors",
     "Task": "fastq.app",
+    "Signature": "fastq.app",
     "TaskOptions": "fastq.app",
+    "chain": "fastq.app",
+    "chord": "fastq.app",
     "crontab": "fastq.schedules",
+    "group": "fastq.app",
     "signals": "fastq.app",
 }
 

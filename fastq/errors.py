@@ -35,6 +35,7 @@
     │   ├── TimeLimitExceeded      it was ended for it
     │   ├── ArgumentError          an argument does not fit its annotation; a TypeError, too
     │   ├── MaxRetriesExceeded     it has asked for one more attempt than it may have
+    │   ├── ChordError             a task of a chord's header did not return, so its body does not run
     │   └── ChildLost              the process that ran it is gone
     ├── Decision                   raised by a native task to say how it ends
     │   ├── Retry                  run it again
@@ -239,6 +240,10 @@ class TaskFailed(TaskError):
     def traceback(self) -> str:
         """The traceback in the worker, as text; empty if none was stored."""
         return str(self.evidence.get("traceback") or "")
+
+
+class ChordError(TaskError):
+    """A task of a chord's header did not return, or its body could not be sent: the body does not run."""
 
 
 class TaskRevoked(TaskError):

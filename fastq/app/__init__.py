@@ -4,6 +4,17 @@ from __future__ import annotations
 
 from fastq.app import signals
 from fastq.app.app import FastQ
+from fastq.app.canvas import Signature, chain, chord, group
 from fastq.app.task import CoroutineTask, Task, TaskOptions
 
-__all__ = ["CoroutineTask", "FastQ", "Task", "TaskOptions", "signals"]
+__all__ = [
+    "CoroutineTask",
+    "FastQ",
+    "Signature",
+    "Task",
+    "TaskOptions",
+    "chain",
+    "chord",
+    "group",
+    "signals",
+]

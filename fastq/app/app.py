@@ -19,16 +19,20 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Concatenate, Literal, overload
 
 from fastq.app import signals
+from fastq.app.canvas import embed_links
+from fastq.app.provided import provide
 from fastq.app.routes import route
 from fastq.app.schedule import Scheduling, Timetable
 from fastq.app.settings import Settings, Wire, read_object
 from fastq.app.task import BaseTask, CoroutineTask, P, R, Task, read_options
+from fastq.app.unfold import Node
 from fastq.errors import ApplicationError, SettingError, UnknownTask
 from fastq.producer.handle import as_stored
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
+    from fastq.app.running.context import Request
     from fastq.app.task import TaskArguments
     from fastq.producer import AsyncHandle, AsyncProducer, Handle, Producer
     from fastq.producer.options import SendOptions
@@ -71,6 +75,8 @@ class FastQ(Scheduling):
         self.timetable: Timetable = Timetable()
         self._packages: list[tuple[Sequence[str] | Callable[[], Sequence[str]], str | None]] = []
         self._lock = threading.Lock()
+        #: In a child: what returns the request that runs here, or None.
+        self.current_request: Callable[[], Request | None] | None = None
         self._producer: Producer | None = None
         self._async_producer: AsyncProducer | None = None
         _apps[name] = self
@@ -141,6 +147,7 @@ class FastQ(Scheduling):
         for packages, related_name in self._packages:
             for package in packages() if callable(packages) else packages:
                 _import_related(package, related_name)
+        provide(self)
 
     # ------------------------------------------------------------------------ sending
 
@@ -202,6 +209,8 @@ class FastQ(Scheduling):
         self._announce(name, args, kwargs, chosen)
         decode = as_stored if isinstance(task, str) else task.decode
         handle = self.producer.send(name, args, kwargs, decode=decode, **chosen)
+        if self.current_request is not None:
+            self._sent(Node(handle.id, name))
         if signals.after_task_publish.receivers:
             signals.after_task_publish.send(name, body=(args, kwargs, {}), routing_key=chosen.get("queue"), exchange="")
         return handle
@@ -213,6 +222,8 @@ class FastQ(Scheduling):
         self._announce(name, args, kwargs, chosen)
         decode = as_stored if isinstance(task, str) else task.decode
         handle = await self.async_producer.send(name, args, kwargs, decode=decode, **chosen)
+        if self.current_request is not None:
+            self._sent(Node(handle.id, name))
         if signals.after_task_publish.receivers:
             signals.after_task_publish.send(name, body=(args, kwargs, {}), routing_key=chosen.get("queue"), exchange="")
         return handle
@@ -237,7 +248,21 @@ class FastQ(Scheduling):
         if self.conf.task_routes:
             routed = route(self.conf.task_routes, name, args=args, kwargs=kwargs, options=options, task=task)
             own = {**own, **routed}
-        return name, {**own, **{key: value for key, value in options.items() if value is not None}}
+        chosen = {**own, **self._lineage(), **{key: value for key, value in options.items() if value is not None}}
+        if "link" in chosen or "link_error" in chosen:
+            chosen["embed"] = embed_links(chosen)
+        return name, chosen
+
+    def _lineage(self) -> dict[str, str]:
+        """What is sent inside of a task says so."""
+        request = self.current_request() if self.current_request is not None else None
+        return {} if request is None else {"parent_id": request.id, "root_id": request.root_id}
+
+    def _sent(self, node: Node) -> None:
+        """The result of a task says what it has sent."""
+        request = self.current_request() if self.current_request is not None else None
+        if request is not None:
+            request.add_child(node)
 
     def _announce(self, name: str, args: Any, kwargs: Any, chosen: dict[str, Any]) -> None:
         if not signals.before_task_publish.receivers:

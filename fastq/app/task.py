@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypedDict, TypeVar
 import msgspec
 
 from fastq import clock
+from fastq.app.canvas import Signature, chunked, group, mapped, of_task
 from fastq.errors import MaxRetriesExceeded, OptionError, Retry
 
 if TYPE_CHECKING:
@@ -28,6 +29,13 @@ if TYPE_CHECKING:
     from fastq.app.running.context import Request
     from fastq.producer.handle import AsyncHandle, Handle
     from fastq.producer.options import SendOptions
+
+    class TaskSendOptions(SendOptions, total=False):
+        """Options of a send, and what follows it."""
+
+        link: Signature[Any] | Sequence[Signature[Any]]
+        link_error: Signature[Any] | Sequence[Signature[Any]]
+
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -134,9 +142,9 @@ class BaseTask(Generic[P, R]):
         return self.apply_async(args, kwargs)
 
     def apply_async(
-        self, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None, **options: Unpack[SendOptions]
+        self, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None, **options: Unpack[TaskSendOptions]
     ) -> Handle[R]:
-        """Send it with options: countdown, eta, expires, queue, priority, task_id, time_limit and so on."""
+        """Send it with options: countdown, eta, expires, queue, priority, task_id, time_limit, link and so on."""
         return self.app._send(self, args, kwargs or {}, options)
 
     def delay_on_commit(self, *args: P.args, **kwargs: P.kwargs) -> None:
@@ -162,10 +170,43 @@ class BaseTask(Generic[P, R]):
         return await self.aapply_async(args, kwargs)
 
     async def aapply_async(
-        self, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None, **options: Unpack[SendOptions]
+        self, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None, **options: Unpack[TaskSendOptions]
     ) -> AsyncHandle[R]:
         """`apply_async` for a program with an event loop."""
         return await self.app._asend(self, args, kwargs or {}, options)
+
+    # ------------------------------------------------------------------------ as a part of a workflow
+
+    def s(self, *args: Any, **kwargs: Any) -> Signature[R]:
+        """A signature with these arguments: to be sent later, or as a part of a workflow. See `fastq.app.canvas`."""
+        return of_task(self, args, kwargs)
+
+    def si(self, *args: P.args, **kwargs: P.kwargs) -> Signature[R]:
+        """A signature that takes no more arguments: what comes before it does not pass its result on."""
+        return of_task(self, args, kwargs, immutable=True)
+
+    def signature(
+        self,
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        *,
+        immutable: bool = False,
+        **options: Any,
+    ) -> Signature[R]:
+        """A signature with options."""
+        return of_task(self, args, kwargs or {}, immutable=immutable).set(**options)
+
+    def map(self, items: Iterable[Any]) -> Signature[list[R]]:
+        """One message that has it called for each of `items`; its result is the list of results."""
+        return mapped(self, items, name="celery.map")
+
+    def starmap(self, items: Iterable[Sequence[Any]]) -> Signature[list[R]]:
+        """The same for tuples of arguments."""
+        return mapped(self, items, name="celery.starmap")
+
+    def chunks(self, items: Iterable[Sequence[Any]], size: int) -> group[list[R]]:
+        """A group of starmaps of `size` tuples of arguments each."""
+        return chunked(self, items, size)
 
     @functools.cached_property
     def decode(self) -> Callable[[Any], R]:

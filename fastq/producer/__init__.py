@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fastq.producer.group import GroupHandle
 from fastq.producer.handle import AsyncHandle, Handle
 from fastq.producer.options import Buffering, ProducerSettings, Replicas, SendOptions
 from fastq.producer.outcome import Outcome
@@ -11,6 +12,7 @@ __all__ = [
     "AsyncHandle",
     "AsyncProducer",
     "Buffering",
+    "GroupHandle",
     "Handle",
     "Outcome",
     "Producer",

@@ -23,13 +23,17 @@ def as_stored(value: Any) -> Any:
 class Handle(Generic[T]):
     """A task that was sent: its id, and its result once there is one. Threads may share it.
 
-    Everything but `id` asks the result store and blocks for that. Raises ResultsUnavailable when it cannot be asked.
+    `parent` is the Handle or GroupHandle of what comes before it in a workflow, or None.
+
+    Everything but `id` and `parent` asks the result store and blocks for that. Raises ResultsUnavailable when it cannot
+    be asked.
     """
 
-    __slots__ = ("_decode", "_store", "id")
+    __slots__ = ("_decode", "_store", "id", "parent")
 
     def __init__(self, task_id: str, *, store: Store, decode: Callable[[Any], T] = as_stored) -> None:
         self.id: str = task_id
+        self.parent: Any = None
         self._store = store
         self._decode = decode
 

@@ -7,7 +7,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from fastq.errors import BrokerError, OptionError
-from fastq.producer.compose import Composer
+from fastq.producer.compose import Composer, Push
 from fastq.producer.handle import AsyncHandle, Handle, as_stored
 from fastq.producer.options import RETRIES, TIMEOUT_S, ProducerSettings
 from fastq.transport.urls import read_urls
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from fastq.producer.async_line import AsyncLines
     from fastq.producer.async_store import AsyncStore
     from fastq.producer.buffer import Buffer
-    from fastq.producer.compose import Push
     from fastq.producer.line import Lines
     from fastq.producer.message import Arguments
     from fastq.producer.options import Buffering, SendOptions
@@ -179,6 +178,30 @@ class Producer:
         """Make the message of one task, and send nothing: for whoever pushes it in one step with something else."""
         return self._composer.one(name, args, kwargs, options)
 
+    def push(self, composed: Sequence[Push]) -> None:
+        """Send messages that were composed, together; blocks as `send` does. Raises BrokerError.
+
+        Redis takes each of some hundred whole or not at all.
+        """
+        if self._buffering is not None:
+            for one in composed:
+                self._buffer.add(one)
+            return
+        for some in _together(composed):
+            post = self._lines.post(some, retries=self._settings.retries, confirm=self._settings.confirm)
+            self._lines.deliver(post)
+            post.finish()
+
+    @property
+    def results(self) -> Store:
+        """The result store."""
+        return self._store
+
+    @property
+    def stores_results_there(self) -> bool:
+        """Tell whether the result store is the same database as the broker."""
+        return self._settings.broker() == self._settings.result_store()
+
     def flush(self, timeout_s: float | None = None) -> None:
         """Send what the buffer holds; nothing to do without one. Raises BrokerError with the ids of what is left."""
         if self._buffering is not None:
@@ -238,6 +261,17 @@ class Producer:
         if found is made:
             weakref.finalize(self, made.at_exit)
         return found
+
+
+def _together(composed: Sequence[Push]) -> Iterator[list[Push]]:
+    """The same messages in chunks, in as few pushes as there are keys in each."""
+    for at in range(0, len(composed), CHUNK):
+        by_key: dict[str, Push] = {}
+        for one in composed[at : at + CHUNK]:
+            found = by_key.setdefault(one.key, Push(one.key, [], []))
+            found.messages.extend(one.messages)
+            found.ids.extend(one.ids)
+        yield list(by_key.values())
 
 
 def with_sent(error: BrokerError, sent: Sequence[str]) -> BrokerError:

@@ -16,6 +16,8 @@ from fastq.producer.outcome import Outcome, read_outcome
 from fastq.producer.post import PAUSES_S, Lost, pack
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from fastq.producer.line import Line, Lines
 
 #: What stands before a task's id in the key, and in the channel of the same name.
@@ -23,6 +25,9 @@ RESULT_KEY = "celery-task-meta-"
 
 #: Seconds after which a waiter looks at the key although nobody called: a notice can get lost with a connection.
 LOOK_AGAIN_S = 5.0
+
+#: Results that are read at once.
+AT_ONCE = 500
 
 #: Attempts to reach the result store again, one after the other, before a waiter gives up.
 RETRIES = 3
@@ -86,12 +91,26 @@ class Store:
         """Delete a result. Raises ResultsUnavailable."""
         self._ask("DEL", self.key(task_id))
 
-    def _ask(self, *command: str) -> Any:
+    def read_many(self, task_ids: Sequence[str]) -> list[Outcome]:
+        """Look at many results, so many at a time that no answer is too long. Raises ResultsUnavailable."""
+        found: list[Outcome] = []
+        for at in range(0, len(task_ids), AT_ONCE):
+            found += map(read_outcome, self._ask("MGET", *map(self.key, task_ids[at : at + AT_ONCE])))
+        return found
+
+    def run(self, commands: bytes, count: int) -> list[Any]:
+        """Have commands carried out that may be carried out twice, and return their replies.
+
+        Raises ResultsUnavailable, also for an error among the replies.
+        """
         try:
-            (reply,) = self._lines.ask(pack(*command))
+            replies = self._lines.ask(commands, count)
         except (BrokerError, Lost) as error:
             unavailable(error, where=self._lines.where)
-        return checked(reply, where=self._lines.where)
+        return [checked(reply, where=self._lines.where) for reply in replies]
+
+    def _ask(self, *command: str) -> Any:
+        return self.run(pack(*command), 1)[0]
 
     def wait(self, task_id: str, timeout_s: float | None) -> Outcome:
         """Wait for a final outcome. Raises TimeoutError, or ResultsUnavailable when the store stays away."""

@@ -44,6 +44,7 @@ class Child:
     ) -> None:
         self.app, self.node, self.number, self.port, self.names = app, node, number, port, names
         port.know_tasks([name.encode() for name in names])
+        app.current_request = context.running_request
         self.results = Results(app)
         self.executor = Executor(
             app, port=port, node=node, letters=Letters(dead_letter, node=node), results=self.results

@@ -14,12 +14,22 @@ if TYPE_CHECKING:
 
 
 class Request:
-    """One execution of a task: what its message says. `children` are the ids of what it has sent."""
+    """One execution of a task: what its message says, and what it has sent."""
 
-    __slots__ = ("_message", "hostname")
+    # The dictionary is there for the few requests that send something.
+    __slots__ = ("__dict__", "_message", "hostname")
 
     #: Stored with the result; the compiled runner reads it.
     _children: Any = ()
+
+    def add_child(self, node: Any) -> None:
+        """Remember what was sent: `node` has `as_tuple`."""
+        self._children = [*self._children, node]
+
+    @property
+    def embed(self) -> dict[str, Any]:
+        """callbacks, errbacks, chain, chord."""
+        return self.message.embed
 
     def __init__(self, message: Message, *, hostname: str) -> None:
         self.hostname: str = hostname
@@ -109,6 +119,11 @@ class PlainRequest(Request):
             return self._message
 
     @property
+    def embed(self) -> dict[str, Any]:
+        """Nothing: what has something that follows is no plain task."""
+        return {}
+
+    @property
     def id(self) -> str:
         """The id of the task."""
         return str(self._carried.id)
@@ -167,6 +182,12 @@ def current() -> tuple[BaseTask[Any, Any], Request] | None:
         return found
     request = requests.top
     return (tasks.top, request) if request is not None else None
+
+
+def running_request() -> Request | None:
+    """The request that is carried out here, or None."""
+    found = current()
+    return found[1] if found else None
 
 
 def current_task() -> BaseTask[Any, Any] | None:

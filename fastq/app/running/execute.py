@@ -10,16 +10,19 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+from msgspec import structs
 
 from fastq import _core, clock
 from fastq.app import signals
 from fastq.app.running import context
 from fastq.app.running.arguments import Caller, caller_of
 from fastq.app.running.context import Request
+from fastq.app.running.follow import Follow
 from fastq.app.running.letters import Letters
 from fastq.app.running.message import Message, open_message
 from fastq.app.running.results import Results, error_fields, moment
-from fastq.errors import ArgumentError, Ignore, PeerError, Reject, Retry
+from fastq.errors import ArgumentError, Ignore, PeerError, Reject, ResultsUnavailable, Retry, UnknownTask
+from fastq.results.redis import ENDS
 from fastq.wire.redelivery import mark_redelivered
 
 if TYPE_CHECKING:
@@ -43,6 +46,8 @@ class End(msgspec.Struct, frozen=True, kw_only=True):
     value: Any = None
     error: BaseException | None = None
     traceback: str = ""
+    #: What is stored of an error, if it is not its own type.
+    fields: dict[str, Any] | None = None
     #: ack, reject or requeue: what becomes of a message that is acknowledged late.
     decision: str = "ack"
 
@@ -65,6 +70,7 @@ class Executor:
 
     def __init__(self, app: FastQ, *, port: Door, node: str, letters: Letters, results: Results) -> None:
         self.app, self.port, self.node, self.letters, self.results = app, port, node, letters, results
+        self.follow = Follow(app, results)
         self._callers: dict[str, Caller] = {}
         #: When the current attempt began, as results are dated: a later attempt's end must not be overwritten.
         self.began = ""
@@ -195,14 +201,55 @@ class Executor:
     # ------------------------------------------------------------------------ afterwards
 
     def conclude(self, task: BaseTask[Any, Any], request: Request, end: End, *, raw: bytes, late: bool) -> None:
-        """Store the result, tell the application, end the frame. Leaves the process if the task has asked for it."""
-        end, stored = self._stored(task, request, end)
+        """Send what follows, store the result, tell the application, end the frame.
+
+        Leaves the process if the task has asked for it.
+        """
+        if end.state == "SUCCESS" and request.embed:
+            end = self._proceeded(task, request, end)
+        end, stored = self.ended(task, request, end)
         self.tell(task, request, end)
         self.port.note_end(end.counted)
         letter = self.letters.failed(raw, task, request, end.error) if end.state == "FAILURE" else None
         self.settle(end.decision, raw=raw, late=late, stored=stored, letter=letter)
         if isinstance(end.error, (SystemExit, KeyboardInterrupt)):
             raise SystemExit(getattr(end.error, "code", 1))
+
+    def _proceeded(self, task: BaseTask[Any, Any], request: Request, end: End) -> End:
+        """Send callbacks and the next of the chain. What cannot be sent makes a failure of a success."""
+        try:
+            self.follow.proceed(request, end.value)
+        except Exception as error:
+            decision = self._after_failure(task)
+            return End(state="FAILURE", error=error, traceback=_traceback(error), decision=decision)
+        return end
+
+    def ended(self, task: BaseTask[Any, Any], request: Request, end: End) -> tuple[End, tuple[int, bytes]]:
+        """What stores the end and is still to be carried out; whatever waits for it has been told when this returns."""
+        end, stored = self._stored(task, request, end)
+        embed = request.embed
+        if not embed or end.state not in ENDS:
+            return end, stored
+        if end.state == "FAILURE":
+            assert end.error is not None
+            more = self.follow.fail(
+                request, end.error, traceback=end.traceback or None, stores=self._keeps(task, request, end)
+            )
+            stored = stored[0] + more[0], stored[1] + more[1]
+        if embed.get("chord"):
+            return self.counted(request, end, stored)
+        return end, stored
+
+    def counted(self, request: Request, end: End, stored: tuple[int, bytes]) -> tuple[End, tuple[int, bytes]]:
+        """Store the end of a chord's part, and count it: at once, and not with the outcome of the frame."""
+        value = end.value if end.state == "SUCCESS" else end.fields or error_fields(_cause(end.error))
+        try:
+            self.follow.count(request, end.state, value, stored)
+        except ResultsUnavailable as error:
+            # Acknowledged early, it cannot come again: its chord will not end. Else it runs again.
+            logger.critical("Task %s: its part of chord %s is not counted: %s", request.id, request.group, error)
+            return structs.replace(end, decision="requeue"), stored
+        return end, (0, b"")
 
     def _stored(self, task: BaseTask[Any, Any], request: Request, end: End) -> tuple[End, tuple[int, bytes]]:
         """The commands that store the end. A value that cannot be encoded makes a failure of a success."""
@@ -299,6 +346,13 @@ class Executor:
         logger.error("Received unregistered task %r, id %s. Is the module that has it imported?", name, request.id)
         fields = {"exc_type": "NotRegistered", "exc_message": [name], "exc_module": "celery.exceptions"}
         stored = self.results.commands("FAILURE", fields, request=request)
+        if message.embed:
+            error = UnknownTask(f"nobody has registered {name!r}", task=name or "")
+            more = self.follow.fail(request, error, traceback=None, stores=True)
+            end = End(state="FAILURE", error=error, fields=fields)
+            stored = stored[0] + more[0], stored[1] + more[1]
+            if message.embed.get("chord"):
+                stored = self.counted(request, end, stored)[1]
         signals.task_unknown.send(None, name=name, id=request.id, message=message.raw, exc=None)
         letter = self.letters.refused(message.raw, "unknown", f"there is no task {name!r}")
         self.settle("reject", raw=message.raw, late=late, stored=stored, letter=letter)

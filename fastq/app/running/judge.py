@@ -60,16 +60,22 @@ class Judge:
             self._failed(verdict, task, request, raw=raw, late=late)
 
     def _failed(self, verdict: Verdict, task: BaseTask[Any, Any], request: Request, *, raw: bytes, late: bool) -> None:
+        fate = self._fate(verdict, task)
+        if verdict.kind == "lost" and fate == "requeue" and late:
+            # It runs again, so this was no end: whoever waits for it goes on waiting.
+            logger.error("Task %s[%s] runs again: %s", task.name, request.id, verdict.reason)
+            self.executor.settle(fate, raw=raw, late=late)
+            return
         if verdict.kind == "timeout":
             error: Exception = TimeLimitExceeded(f"the hard time limit of {verdict.limit_s:g} s was exceeded")
         else:
             error = ChildLost(verdict.reason)
         poison = verdict.kind == "poison"
         end = End(state="FAILURE", error=error, traceback=f"{type(error).__name__}: {error}\n")
-        end, stored = self.executor._stored(task, request, end)
+        end, stored = self.executor.ended(task, request, end)
         self.executor.tell_failure(task, request, end)
         letter = self.executor.letters.poisoned(raw, verdict) if poison and not verdict.put_aside else None
-        self.executor.settle(self._fate(verdict, task), raw=raw, late=late, stored=stored, letter=letter)
+        self.executor.settle(fate, raw=raw, late=late, stored=stored, letter=letter)
 
     def _fate(self, verdict: Verdict, task: BaseTask[Any, Any]) -> str:
         own, conf = task.options, self.executor.app.conf
@@ -84,6 +90,8 @@ class Judge:
         stored = (0, b"")
         if not self.executor.ignores(task, request):
             stored = self.executor.results.commands("REVOKED", fields, request=request)
+        if request.embed.get("chord"):
+            stored = self.executor.counted(request, End(state="REVOKED", fields=fields), stored)[1]
         signals.task_revoked.send(
             task,
             request=request,

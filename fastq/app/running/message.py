@@ -24,7 +24,7 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
     properties: dict[str, Any]
     args: list[Any]
     kwargs: dict[str, Any]
-    #: callbacks, errbacks, chain, chord.
+    #: callbacks, errbacks, chain, chord; empty if there is none of them.
     embed: dict[str, Any]
 
 
@@ -33,6 +33,7 @@ def open_message(raw: bytes) -> Message:
     written = as_json(raw)
     header, envelope = read_header(written), json.loads(written)
     args, kwargs, embed = _body(envelope, header, raw)
+    embed = embed if any(embed.values()) else {}
     return Message(
         raw=raw,
         header=header,

@@ -40,13 +40,22 @@ class Results:
             return set_commands(key, data, self.expires_s)
         return guarded(key, data, self.expires_s, began="" if state in ENDS else began)
 
+    def foreign(self, task_id: str, error: Any, *, traceback: str | None, group_id: str | None) -> tuple[int, bytes]:
+        """The same for the failure of a task that will not run. `error` is what `error_fields` returns."""
+        if not self.enabled:
+            return 0, b""
+        fields = {"status": "FAILURE", "result": error, "traceback": traceback, "children": []}
+        group = {"group_id": group_id} if group_id else {}
+        record = {**fields, "date_done": moment(clock.now()), **group, "task_id": task_id}
+        return guarded(self.key_prefix + task_id.encode(), encode_text(record).encode(), self.expires_s)
+
     def record(self, state: str, value: Any, *, request: Request, traceback: str | None) -> dict[str, Any]:
         """The fields, in Celery's order."""
         fields = {
             "status": state,
             "result": value,
             "traceback": traceback,
-            "children": [list(child) for child in request._children],
+            "children": [child.as_tuple() for child in request._children],
             "date_done": moment(clock.now()) if state in ENDS else None,
         }
         ids = {"group_id": request.group, "parent_id": request.parent_id}

@@ -1,0 +1,84 @@
+"""Send workflows: set chords up in the result store, send everything together, return handles."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from fastq.app.unfold import Call, Header, Node, Plan, Sig, unfold
+from fastq.errors import SettingError
+from fastq.producer.group import GroupHandle
+from fastq.results.chord import setup
+
+if TYPE_CHECKING:
+    from fastq.app.app import FastQ
+    from fastq.producer.compose import Push
+
+
+def dispatch(
+    app: FastQ,
+    sig: Sig,
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any] | None,
+    options: Mapping[str, Any],
+) -> Any:
+    """Send a signature now. Raises BrokerError, ResultsUnavailable, OptionError or SettingError."""
+    given = {name: _plain(value) for name, value in options.items() if value is not None}
+    plan, node = unfold(sig, args, kwargs, **app._lineage(), **given)
+    send(app, plan)
+    app._sent(node)
+    return handle_of(app, node)
+
+
+def _plain(value: Any) -> Any:
+    """Links may be given as signatures."""
+    if isinstance(value, (list, tuple)):
+        return [_plain(one) for one in value]
+    return getattr(value, "fields", value)
+
+
+def send(app: FastQ, plan: Plan) -> None:
+    """Carry out a plan: what counts a chord's parts is there before its first task can end."""
+    producer = app.producer
+    set_up(app, plan.headers)
+    producer.push(list(pushes(app, plan.calls)))
+
+
+def set_up(app: FastQ, headers: Sequence[Header]) -> None:
+    """Make the result store ready for the parts of chords. Raises ResultsUnavailable."""
+    if not headers:
+        return
+    if not app.conf.result_backend:
+        raise SettingError("a chord counts in the result store, and result_backend is not set")
+    commands = [
+        setup(
+            key_prefix(app), one.group_id, size=one.size, shape=one.shape, expires_s=int(app.conf.result_expires or 0)
+        )
+        for one in headers
+    ]
+    app.producer.results.run(b"".join(data for _, data in commands), sum(count for count, _ in commands))
+
+
+def key_prefix(app: FastQ) -> str:
+    """What stands before keys of the result store."""
+    return str(app.conf.result_backend_transport_options.get("global_keyprefix") or "")
+
+
+def pushes(app: FastQ, calls: Sequence[Call]) -> Iterator[Push]:
+    """The messages of calls, ready to be pushed."""
+    for call in calls:
+        task = app.tasks.get(call.name) or call.name
+        name, chosen = app._decide(task, call.args, call.kwargs, call.options)
+        app._announce(name, call.args, call.kwargs, chosen)
+        yield app.producer.compose(name, call.args, call.kwargs, **chosen)
+
+
+def handle_of(app: FastQ, node: Node) -> Any:
+    """The handle of a node, and of those before it: of a task or of a group."""
+    parent = handle_of(app, node.parent) if node.parent is not None else None
+    if node.members is not None:
+        return GroupHandle(node.id, [handle_of(app, member) for member in node.members], parent=parent)
+    task = app.tasks.get(node.name)
+    found = app.producer.handle(node.id, **({"decode": task.decode} if task is not None else {}))
+    found.parent = parent
+    return found
