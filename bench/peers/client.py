@@ -19,6 +19,9 @@ from typing import Any, Protocol
 #: Seconds one call, or one set of calls, may take.
 CALL_S = 60.0
 
+#: Seconds a chain, group or chord may take.
+WORKFLOW_S = 180.0
+
 #: Messages of an open loop that are due at the same moment go out together, at most so many.
 TOGETHER = 500
 
@@ -133,7 +136,7 @@ class Host:
 
     def _timed(self, what: str, size: int, start: int, *, expected: Any) -> float:
         began = time.perf_counter()
-        found = getattr(self.client, what)(size, start, CALL_S)
+        found = getattr(self.client, what)(size, start, WORKFLOW_S)
         if found != expected:
             raise RuntimeError(f"a {what} of {size} returned {str(found)[:100]} instead of {str(expected)[:100]}")
         return time.perf_counter() - began

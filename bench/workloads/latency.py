@@ -12,11 +12,11 @@ from bench.peers.peer import Peer
 from bench.workloads.calibration import Calibration, Scale
 from bench.workloads.stage import Stage, stage
 
-#: Calls before the clock starts: connections, first imports, warm caches.
-WARM_UP = 30
+#: Calls before the clock starts: connections, first imports, warm caches. Few, since some systems poll twice a second.
+WARM_UP = 6
 
 #: Seconds that calls may take in one run: slow systems make fewer.
-CALLS_S = 3.0
+CALLS_S = 2.0
 
 #: Calls in flight.
 TOGETHER = 100

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 from bench.measurement import Sample
 from bench.peers.peer import Peer
+from bench.processes import Worker
 from bench.workloads.calibration import Calibration, Scale
 from bench.workloads.latency import quantiles
 from bench.workloads.memory import Memory
@@ -21,22 +22,27 @@ FAR_OFF_S = 3600.0
 #: Slices, so many seconds apart, in which the tasks become due whose drift is looked at.
 SLICES, APART_S = 20, 0.1
 
-#: Seconds until a worker has taken what it wants of the messages that wait.
-TAKEN_S = 5.0
+#: A worker has taken what it wants of the messages that wait when it uses less than so much of a core; looked at this
+#: often, and waited for so long at most.
+CALM, LOOK_S, CALM_WITHIN_S = 0.05, 0.5, 60.0
+
+#: Tasks a second that become due: the same for all, unless that is more than this share of a system's most. It is about
+#: being on time, not about many at once.
+AT_MOST, SHARE = 100.0, 0.3
 
 
 def countdowns(peer: Peer, scale: Scale, known: Calibration) -> Iterable[Sample]:
-    """100,000 tasks with a countdown of an hour: memory of the worker. Then some that become due within two seconds, at
-    half of what the system does: how late they start."""
+    """100,000 tasks with a countdown of an hour: memory of the worker. Then some that become due within two seconds, a
+    hundred a second: how late they start."""
     rate = known.count(peer, scale, "noop", results=False) / scale.work_s
     with stage(peer, results=False) as on:
         with on.worker() as worker:
             on.warm(worker)
             before = Memory.of(worker)
             waiting, sent_per_s = _send_far_off(on, int(WAITING * scale.part))
-            time.sleep(TAKEN_S * max(0.2, scale.part))
+            _wait_until_calm(worker)
             after = Memory.of(worker)
-            count = max(SLICES, int(min(20_000, rate * SLICES * APART_S / 2, sent_per_s * SENDING_S)))
+            count = max(SLICES, int(min(AT_MOST, rate * SHARE) * SLICES * APART_S))
             due = _send_due(on, count, ahead_s=1.0 + 1.5 * count / sent_per_s)
             time.sleep(max(0.0, min(due.values()) - time.monotonic()))
             on.follow(len(due), worker)
@@ -59,6 +65,16 @@ def _send_far_off(on: Stage, count: int) -> tuple[int, float]:
             "fill_later", task="noop", start=far + trial, count=more, args=[], due=due, within_s=300.0
         )
     return trial + more, (more or trial) / taken
+
+
+def _wait_until_calm(worker: Worker) -> None:
+    """Wait until the worker has little to do, or for a minute."""
+    deadline, used = time.monotonic() + CALM_WITHIN_S, worker.cpu_s().total
+    while time.monotonic() < deadline:
+        time.sleep(LOOK_S)
+        before, used = used, worker.cpu_s().total
+        if used - before < CALM * LOOK_S:
+            return
 
 
 def _send_due(on: Stage, count: int, *, ahead_s: float) -> dict[int, float]:
