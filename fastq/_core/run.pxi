@@ -6,7 +6,7 @@
 #
 # It knows of Celery only what `PlainTask` says: callables, prefixes, and two stacks that hold task and request.
 
-from cpython.dict cimport PyDict_Contains, PyDict_SetItem
+from cpython.dict cimport PyDict_GetItemWithError, PyDict_SetItem
 from cpython.float cimport PyFloat_AS_DOUBLE
 from cpython.long cimport PyLong_AsLongLongAndOverflow
 from cpython.mem cimport PyMem_Free
@@ -41,6 +41,18 @@ cdef extern from *:
     static inline void fq_end_handling(fq_exc *old) { PyErr_SetExcInfo(old->t, old->v, old->tb); }
     #endif
 
+    /* As list.pop() of a list that is not empty, but it keeps its memory for the next append. */
+    static inline void fq_drop_last(PyObject *list) {
+        Py_ssize_t n = PyList_GET_SIZE(list) - 1;
+        PyObject *item = PyList_GET_ITEM(list, n);
+        Py_SET_SIZE((PyVarObject *)list, n);
+        Py_DECREF(item);
+    }
+
+    /* As cls.__new__(cls), without looking `__new__` up. */
+    static inline PyObject *fq_new(PyObject *cls, PyObject *no_args) {
+        return ((PyTypeObject *)cls)->tp_new((PyTypeObject *)cls, no_args, NULL); }
+
     static inline int fq_is_ascii(PyObject *s) { return PyUnicode_IS_COMPACT_ASCII(s); }
     static inline const char *fq_ascii(PyObject *s) { return (const char *)PyUnicode_DATA(s); }
     static inline Py_ssize_t fq_length(PyObject *s) { return PyUnicode_GET_LENGTH(s); }
@@ -50,6 +62,8 @@ cdef extern from *:
     PyObject* fq_call(PyObject*, PyObject*, PyObject*)
     void fq_begin_handling(fq_exc*)
     void fq_end_handling(fq_exc*)
+    void fq_drop_last(list)
+    object fq_new(object, tuple)
     bint fq_is_ascii(object)
     const char* fq_ascii(object)
     Py_ssize_t fq_length(object)
@@ -83,8 +97,9 @@ cdef enum:
 cdef class Stack:
     """One of Celery's stacks (task, request) in the main thread, pushed and popped without its Python code.
 
-    Celery keeps a list per thread in a dict, makes both at the first push and drops them at the last pop; so does this,
-    with the same dict. Where somebody left something on the stack, or it is of another class, its own methods do it.
+    Celery keeps a list per thread in a dict, makes both at the first push and drops them at the last pop. This leaves
+    them there, the list empty, which is the same to whoever looks: nothing is on the stack. Where somebody left
+    something on the stack, or it is of another class, its own methods do it.
     """
     cdef object push_method, pop_method, ident
     cdef dict storage, entry
@@ -101,24 +116,31 @@ cdef class Stack:
         self.entry = {"stack": self.items}
 
     cdef int push(self, item) except -1:
-        self.direct = self.storage is not None and not PyDict_Contains(self.storage, self.ident)
-        if not self.direct:
+        self.direct = self.storage is not None and self.open_entry()
+        if self.direct:
+            self.items.append(item)
+        else:
             self.push_method(item)
-            return 0
-        if self.items or self.entry.get("stack") is not self.items:
-            self.renew()
-        self.items.append(item)
-        PyDict_SetItem(self.storage, self.ident, self.entry)
         return 0
+
+    cdef bint open_entry(self) except *:
+        # Our empty list is this thread's stack, from now on if there was none. False: somebody has something there.
+        cdef PyObject* there = PyDict_GetItemWithError(self.storage, self.ident)
+        if there == <PyObject*>self.entry:
+            return not self.items and PyDict_GetItemWithError(self.entry, "stack") == <PyObject*>self.items
+        if there != NULL:
+            return False
+        if self.items or PyDict_GetItemWithError(self.entry, "stack") != <PyObject*>self.items:
+            self.renew()
+        PyDict_SetItem(self.storage, self.ident, self.entry)
+        return True
 
     cdef int pop(self) except -1:
         if not self.direct:
             self.pop_method()
             return 0
         if self.items:
-            self.items.pop()
-        if not self.items:
-            self.storage.pop(self.ident, None)
+            fq_drop_last(self.items)
         return 0
 
 
@@ -319,7 +341,7 @@ cdef class Runner:
             if not read_packed_head(data, frame.payload_len, head):
                 return None
             return plain if self.open_packed(data + frame.body_at, frame.body_len) else None
-        if not read_head(data, frame.payload_len, head):
+        if not read_usual_head(data, frame, head) and not read_head(data, frame.payload_len, head):
             return None
         return plain if self.open_body(data + frame.body_at, frame.body_len) else None
 
@@ -341,7 +363,7 @@ cdef class Runner:
         if plain is None:
             return 0
         carried = self.carry(data, frame)
-        request = plain.request_class.__new__(plain.request_class)
+        request = fq_new(plain.request_class, ())
         request._carried = carried
         ignore = self.ignores(plain, &head)
         positional = tuple(carried.args)

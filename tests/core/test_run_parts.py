@@ -50,6 +50,41 @@ def test_the_usual_headers_are_read() -> None:
     assert _core.head_of(json.dumps(missing).encode()) == (None, None, None)
 
 
+def short_way(message: bytes) -> Any:
+    """What the short way finds; the engine has told the child where the id lies."""
+    at = message.index(b'"id": "') + len(b'"id": "')
+    return _core.usual_head_of(message, at, message.index(b'"', at) - at)
+
+
+@given(_flags, _names, _names, st.sampled_from(["", "retries", "origin", "group", "ignore_result", "parent_id"]))
+def test_the_short_way_finds_the_same(ignore_result: Any, group: Any, parent_id: Any, moved: str) -> None:
+    message = json.loads(envelope(ignore_result=ignore_result, group=group, parent_id=parent_id))
+    if moved:
+        # Another order, and what a client of another kind could write behind the usual.
+        message["headers"][moved] = message["headers"].pop(moved)
+    found = short_way(json.dumps(message).encode())
+    assert found is None if moved else found == _core.head_of(json.dumps(message).encode())
+
+
+@pytest.mark.parametrize(
+    ("usual", "other"),
+    [
+        (b'"stamps": {}}', b'"stamps": {}, "group": "g"}'),
+        (b'{"lang": "py", ', b'{"lang": "py", "group": "g", '),
+        (b'{"lang": "py", ', b'{"lang":"py", '),
+        (b'"eta": null', b'"eta":null'),
+        (b'"retries": 0', b'"retries": 1'),
+        (b'"ignore_result": false', b'"ignore_result": 0'),
+    ],
+)
+def test_the_short_way_is_only_for_the_usual_text(usual: bytes, other: bytes) -> None:
+    message = envelope()
+    assert message.count(usual) == 1
+    changed = message.replace(usual, other)
+    assert short_way(changed) in (None, _core.head_of(changed))
+    assert short_way(message) == (False, None, None)
+
+
 def test_what_is_unusual_is_declined() -> None:
     assert _core.head_of(envelope(shadow="other")) is None
     assert _core.head_of(envelope(group='g"')) is None
