@@ -41,6 +41,11 @@ def nap(number: int, seconds: float) -> None:
     work.nap(number, seconds)
 
 
+if os.environ.get("FASTQ_BENCH_COROUTINES"):
+    # An application with a coroutine runs event loops in its children, so the others do without.
+    nap_async = app.task(name="bench.apps.native.nap_async", ignore_result=True)(work.nap_async)
+
+
 @app.task(ignore_result=True)
 def spin(number: int, seconds: float) -> None:
     """Compute for so much processor time; no result."""

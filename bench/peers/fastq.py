@@ -54,4 +54,15 @@ NATIVE = msgspec.structs.replace(
     can=able("results acks nap fill_later fill_async urgent"),
 )
 
-PEERS = (TUNED, DEFAULT, NATIVE, DROP_IN, ACCELERATED)
+#: The same with coroutines, a hundred in flight in each child.
+COROUTINES = msgspec.structs.replace(
+    NATIVE,
+    name="fastq-coroutines",
+    why="fastq-native with a coroutine task: children run event loops, with 100 tasks in flight, as by default.",
+    can=able("nap_async"),
+    slots=100,
+    variables={"FASTQ_BENCH_COROUTINES": "1"},
+    variation="coroutines",
+)
+
+PEERS = (TUNED, DEFAULT, NATIVE, COROUTINES, DROP_IN, ACCELERATED)

@@ -32,6 +32,8 @@ class Workload(msgspec.Struct, frozen=True, kw_only=True):
     threads: bool = False
     #: Also under monitoring agents.
     agents: bool = False
+    #: Also with fastq's coroutines.
+    coroutines: bool = False
     #: Rounds at most; 0: all. For what takes long and does not vary.
     at_most: int = 0
 
@@ -58,6 +60,7 @@ WORKLOADS: tuple[Workload, ...] = (
         "10 ms asleep in a coroutine",
         drained(Work(task="nap_async", args=(0.01,), results=False)),
         "nap_async",
+        coroutines=True,
     ),
     _one("cpu", "1 ms of computing", drained(Work(task="spin", args=(0.001,), results=False)), threads=True),
     _one("payload-1k", "1 KB each way, backlog", _blob(KIB), at_most=3),

@@ -102,8 +102,8 @@ def test_the_rates_of_tenths_tell_a_backlog_that_slows_a_worker_down() -> None:
 def test_every_workload_is_for_fastq_and_is_compared_with_somebody() -> None:
     for workload in workloads.WORKLOADS:
         names = {peer.name for peer in registry.PEERS if workloads.takes(workload, peer)}
-        alone = {"fleet", "sleep-async"}
-        assert "fastq" in names or workload.name in alone, workload.name
+        alone = {"fleet"}
+        assert {"fastq", "fastq-coroutines"} & names, workload.name
         assert len(names) > 1 or workload.name in alone, workload.name
 
 
