@@ -12,7 +12,7 @@ import pytest
 from fastq import _core
 from tests.core.ledger_lab import FAST, TASKS, Lab
 from tests.core.task_ring import envelope
-from tests.core.test_killed import Log, dies_at, put
+from tests.core.test_killed import Engine, Log, dies_at, put
 
 pytestmark = pytest.mark.skipif(not FAST, reason="the scenes are of plain messages; FASTQ_FAST=0 knows none")
 
@@ -252,3 +252,46 @@ def _finish(
     assert sorted(place for _number, place in deck.lab.broker.told) == list(range(len(messages)))
     assert (deck.ledger.size, deck.ledger.busy(), deck.ledger.reusable(0), deck.lab.broker.claims) == (0, 0, True, {})
     deck.close()
+
+
+class LoopEngine(Engine):
+    """An engine and a child with an event loop in one process; what is started first ends last."""
+
+    def run(self) -> None:
+        port = self.lab.open_child(0, berths=4)
+        flights, flying = _core.Flights(port, 4), list[_core.Flight]()
+        self.lab.ledger.set_depths(3)
+        for turn in range(12):
+            self._take(3)
+            if turn == 2:
+                self.lab.ledger.recall(0)
+                self.lab.ledger.deal()
+            flying += self._fly(flights)
+            while len(flying) > 1:
+                flying.pop().finish()
+            self.lab.ledger.collect()
+            if turn % 2:
+                self._flush()
+        self._flush()
+
+    def _fly(self, flights: _core.Flights) -> list[_core.Flight]:
+        # What may be started is noted before, what has been started afterwards.
+        for number in range(self.count):
+            self.log[number] = max(self.log[number], 1)
+        flying = flights.take()
+        for flight in flying:
+            self.log[int(flight.payload().split(b'"id": "')[1][:3])] = 2
+        return flying
+
+
+@pytest.mark.skipif(not _core.DEBUG, reason="only a debug build can die at a step: make debug-core")
+def test_an_engine_with_tasks_in_flight_dies_at_every_step(tmp_path: Path) -> None:
+    for step in range(1, 10_000):
+        engine = LoopEngine(tmp_path)
+        died = dies_at(step, engine.run)
+        engine.check()
+        engine.lab.close()
+        if not died:
+            assert engine.log.noted(3), "nothing was settled"
+            assert step > 250, "there are too few steps"
+            return
