@@ -83,7 +83,7 @@ WORKLOADS: tuple[Workload, ...] = (
     _one("chain-10", "a chain of 10", workflows.chain, "chain", clients=True, at_most=3),
     _one("group-1000", "a group of 1,000", workflows.group(1000), "group", clients=True, at_most=3),
     _one("chord-100", "a chord of 100", workflows.chord(100), "chord", clients=True, at_most=3),
-    _one("chord-10000", "a chord of 10,000", workflows.chord(10_000), "many_chords", at_most=2),
+    _one("chord-10000", "a chord of 10,000", workflows.chord(10_000), "many_chords", at_most=1),
     _one("countdowns", "100,000 countdowns", waiting.countdowns, "fill_later", at_most=1),
     _one("backlog", "a backlog of 1,000,000", throughput.backlog, at_most=1),
     _one("send", "sending one by one", sending.sent("send"), clients=True, at_most=3),
