@@ -57,9 +57,10 @@ NOT_FORKED = 71 << 8
 class Nursery:
     """One application, ready to be forked."""
 
-    def __init__(self, link: Link[ToNursery]) -> None:
+    def __init__(self, link: Link[ToNursery], *, program: Program | None = None) -> None:
         self.link = link
         self.program: Program
+        self._given = program
         self.children: dict[int, int] = {}  # pid -> slot
         self.asides: dict[int, int] = {}  # pid -> number
         self.segment: Segment | None = None
@@ -77,7 +78,7 @@ class Nursery:
         # Before the application can change our user: the file is the engine's.
         self.segment = attach(start.segment)
         try:
-            self.program = program_of(start.options)
+            self.program = self._given or program_of(start.options)
             self.program.load(start.options)
             self.program.start()
             info = self.program.describe(numbered=start.tasks)
@@ -275,6 +276,11 @@ def _leave_it_to_the_engine(_number: int, _frame: object) -> None:
 def main(argv: list[str]) -> int:
     """Be the nursery at the other end of descriptor `argv[1]`."""
     die_with_parent(os.getppid())
+    return be(socket.socket(fileno=int(argv[1])))
+
+
+def be(sock: socket.socket, *, program: Program | None = None) -> int:
+    """Be the nursery at this end of a line; of a program that is there already, if there is one. An exit code."""
     gc.disable()  # an import makes little garbage; looking for it again and again is a tenth of the start
     # The terminal sends Ctrl+C to the whole group; what it means is the engine's to decide.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -284,9 +290,8 @@ def main(argv: list[str]) -> int:
         signal.signal(number, _leave_it_to_the_engine)
     warnings.filterwarnings("ignore", message=".*multi-threaded.*fork", category=DeprecationWarning)
     dumps.answer()
-    sock = socket.socket(fileno=int(argv[1]))
     sock.set_inheritable(False)
-    nursery = Nursery(Link(sock, incoming=ToNursery))
+    nursery = Nursery(Link(sock, incoming=ToNursery), program=program)
     try:
         return _serve(nursery)
     except ProcessLost:

@@ -32,10 +32,12 @@ from fastq.producer.handle import as_stored
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
+    from fastq.app.eager import Eager
     from fastq.app.running.context import Request
     from fastq.app.task import TaskArguments
     from fastq.producer import AsyncHandle, AsyncProducer, Handle, Producer
     from fastq.producer.options import SendOptions
+    from fastq.testing import ForkedWorker
 
 Function = Callable[..., Any]
 
@@ -79,6 +81,9 @@ class FastQ(Scheduling):
         self.current_request: Callable[[], Request | None] | None = None
         self._producer: Producer | None = None
         self._async_producer: AsyncProducer | None = None
+        #: While it is tested eagerly; and for `task_always_eager` and `apply`.
+        self._eager: Eager | None = None
+        self._own_eager: Eager | None = None
         _apps[name] = self
 
     def __repr__(self) -> str:
@@ -168,6 +173,8 @@ class FastQ(Scheduling):
     @property
     def producer(self) -> Producer:
         """What sends tasks; made at first use."""
+        if self._eager is not None or self.conf.task_always_eager:
+            return self.eager.producer
         if self._producer is None:
             from fastq.producer import Producer
 
@@ -180,6 +187,8 @@ class FastQ(Scheduling):
     @property
     def async_producer(self) -> AsyncProducer:
         """The same for programs with an event loop."""
+        if self._eager is not None or self.conf.task_always_eager:
+            return self.eager.async_producer
         if self._async_producer is None:
             from fastq.producer import AsyncProducer
 
@@ -276,6 +285,38 @@ class FastQ(Scheduling):
     def has_coroutines(self) -> bool:
         """Whether any task is a coroutine: then children run event loops."""
         return any(task.is_coroutine for task in self.tasks.values())
+
+    # ------------------------------------------------------------------------ testing
+
+    @overload
+    def testing(self, *, propagates: bool = False) -> Eager: ...
+    @overload
+    def testing(self, *, children: int, loglevel: str = "WARNING") -> ForkedWorker: ...
+    def testing(self, *, children: int = 0, propagates: bool = False, loglevel: str = "WARNING") -> Any:
+        """What runs this application's tasks for tests, in a `with` block, without a server.
+
+        Without children, tasks run where they are sent, at once (`fastq.app.eager`); `propagates` raises their errors
+        there. With children, a worker forked from this process runs them, over the memory transport: whatever was
+        defined, imported or patched before the block is there as it is here (`fastq.testing`).
+        """
+        if children:
+            from fastq.testing import ForkedWorker
+
+            return ForkedWorker(self, children=children, loglevel=loglevel)
+        from fastq.app.eager import Eager
+
+        return Eager(self, propagates=propagates)
+
+    @property
+    def eager(self) -> Eager:
+        """What runs tasks at once while the application is tested so, under `task_always_eager`, and for `apply`."""
+        if self._eager is not None:
+            return self._eager
+        if self._own_eager is None:
+            from fastq.app.eager import Eager
+
+            self._own_eager = Eager(self, propagates=self.conf.task_eager_propagates)
+        return self._own_eager
 
     def find_task(self, name: str) -> BaseTask[Any, Any]:
         """The task of this name. Raises UnknownTask."""

@@ -26,8 +26,8 @@ class NativeProgram:
     """One FastQ application, as nursery and children use it."""
 
     def __init__(self, app: FastQ) -> None:
-        self.app = app
-        self.node = ""
+        self.app: FastQ = app
+        self.node: str = ""
         self._options = WorkerOptions()
         self._names: list[str] = []
         self._child: Any = None

@@ -165,6 +165,14 @@ class BaseTask(Generic[P, R]):
 
         transaction.on_commit(lambda: self.apply_async(args, kwargs, **options), using=using)
 
+    def apply(
+        self, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None, **options: Unpack[SendOptions]
+    ) -> Handle[R]:
+        """Run it here and now as a worker would, retries included, and return the handle of its result; what it sends
+        itself is sent. Raises what it raises only under `task_eager_propagates`."""
+        name, chosen = self.app._decide(self, args, kwargs or {}, options)
+        return self.app.eager.producer.send(name, args, kwargs, decode=self.decode, **chosen)
+
     async def adelay(self, *args: P.args, **kwargs: P.kwargs) -> AsyncHandle[R]:
         """`delay` for a program with an event loop; returns when the broker has it."""
         return await self.aapply_async(args, kwargs)

@@ -36,7 +36,7 @@ DONE_S: Final = 300
 
 #: KEYS: .j .t .s .d .c and the group. ARGV: id, part, place in the header, seconds to live, seconds of the claim, token
 #: Returns parts there, parts wanted (-1: not known), and 1: ours to send, 2: somebody else is at it, 0: neither.
-_COUNT: Final = b"""\
+COUNT: Final = b"""\
 if redis.call('GET', KEYS[5]) == 'done' then return {-1, 0, 0} end
 local member = ARGV[1] .. ':' .. ARGV[3]
 if redis.call('SISMEMBER', KEYS[4], member) == 0 then
@@ -58,7 +58,7 @@ if redis.call('GET', KEYS[5]) == ARGV[6] then return {there, wanted, 1} end
 return {there, wanted, 2}"""
 
 #: KEYS: .c .s. ARGV: token, seconds. Returns whether the claim is still ours, or again.
-_EXTEND: Final = b"""\
+EXTEND: Final = b"""\
 local owner = redis.call('GET', KEYS[1])
 if owner == ARGV[1] then return redis.call('EXPIRE', KEYS[1], ARGV[2]) end
 if not owner and redis.call('EXISTS', KEYS[2]) == 1 then
@@ -68,7 +68,7 @@ end
 return 0"""
 
 #: KEYS: .j .t .s .d .c, then a queue for each message. ARGV: token, seconds, the messages.
-_FINISH: Final = b"""\
+FINISH: Final = b"""\
 if redis.call('GET', KEYS[5]) ~= ARGV[1] then return 0 end
 for n = 6, #KEYS do redis.call('LPUSH', KEYS[n], ARGV[n - 3]) end
 redis.call('DEL', KEYS[1], KEYS[2], KEYS[3], KEYS[4])
@@ -107,7 +107,7 @@ class Keys:
         at = "+inf" if place is None else str(place)
         keys = (self.parts, self.more, self.size, self.seen, self.claim, self.group)
         arguments = (task_id.encode(), part, at.encode(), _text(expires_s), _text(CLAIM_S), token.encode())
-        return command(b"EVAL", _COUNT, b"6", *keys, *arguments)
+        return command(b"EVAL", COUNT, b"6", *keys, *arguments)
 
     def read(self) -> tuple[int, bytes]:
         """The commands that read the shape, and all parts in the order of the header."""
@@ -115,13 +115,13 @@ class Keys:
 
     def extend(self, token: str) -> bytes:
         """The command that holds the claim for as long as sending may take."""
-        return command(b"EVAL", _EXTEND, b"2", self.claim, self.size, token.encode(), _text(SEND_S))
+        return command(b"EVAL", EXTEND, b"2", self.claim, self.size, token.encode(), _text(SEND_S))
 
     def finish(self, token: str, messages: Sequence[tuple[bytes, bytes]] = ()) -> bytes:
         """The command that ends the chord, and pushes (queue, message) with it, unless the claim was lost."""
         keys = (self.parts, self.more, self.size, self.seen, self.claim, *(queue for queue, _ in messages))
         texts = (message for _, message in messages)
-        return command(b"EVAL", _FINISH, _text(len(keys)), *keys, token.encode(), _text(DONE_S), *texts)
+        return command(b"EVAL", FINISH, _text(len(keys)), *keys, token.encode(), _text(DONE_S), *texts)
 
     def fail(self) -> bytes:
         """The command after which a chord that has failed does not fail again."""

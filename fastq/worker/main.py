@@ -24,7 +24,7 @@ from fastq.monitor.local import RELOAD_SIGNAL
 from fastq.program import ProgramInfo
 from fastq.worker.lifecycle import Event, State
 from fastq.worker.poll import PULSE_S, Errands, Poller, Timers
-from fastq.worker.processes.nursery import NurseryProcess
+from fastq.worker.processes.nursery import NurseryProcess, Spawn, start_afresh
 from fastq.worker.processes.posix import Signals
 from fastq.worker.service import Service
 from fastq.worker.watch import FileWatcher, require_watchfiles
@@ -65,8 +65,8 @@ def run(options: WorkerOptions, *, announce: Announce | None = None) -> int:
 class Worker:
     """The main process: what is there before the application is known, and after it is gone."""
 
-    def __init__(self, options: WorkerOptions, *, announce: Announce) -> None:
-        self.options, self._announce = options, announce
+    def __init__(self, options: WorkerOptions, *, announce: Announce, spawn: Spawn = start_afresh) -> None:
+        self.options, self._announce, self._spawn = options, announce, spawn
         self.restart = False
         self._engine: Engine | None = None
         self._program: ProgramInfo | None = None
@@ -194,7 +194,7 @@ class Worker:
             tasks=list(tasks),
         )
         self.segment.board.add("nurseries")
-        return NurseryProcess(start, poller=self.poller, said=self._said, ended=self._nursery_ended)
+        return NurseryProcess(start, poller=self.poller, said=self._said, ended=self._nursery_ended, spawn=self._spawn)
 
     def _said(self, nursery: NurseryProcess, message: ToEngine) -> None:
         if self._engine is not None:

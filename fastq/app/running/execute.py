@@ -28,6 +28,7 @@ from fastq.wire.redelivery import mark_redelivered
 if TYPE_CHECKING:
     from fastq.app.app import FastQ
     from fastq.app.task import BaseTask
+    from fastq.producer import Producer
     from fastq.program import Door
 
 logger = logging.getLogger("fastq.task")
@@ -76,6 +77,11 @@ class Executor:
         self.began = ""
         #: True while a signal may interrupt what runs.
         self.interruptible = False
+
+    @property
+    def producer(self) -> Producer:
+        """What sends the next attempts."""
+        return self.app.producer
 
     def caller(self, task: BaseTask[Any, Any]) -> Caller:
         """What calls this task's function with checked arguments; made once."""
@@ -196,7 +202,7 @@ class Executor:
             "embed": message.embed if any(message.embed.values()) else None,
             "headers": {name: value for name, value in headers.items() if name not in _OWN_HEADERS},
         }
-        self.app.producer.send(task.name, message.args, message.kwargs, **options)
+        self.producer.send(task.name, message.args, message.kwargs, **options)
 
     # ------------------------------------------------------------------------ afterwards
 

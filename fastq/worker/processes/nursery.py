@@ -8,12 +8,28 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal, Protocol
 
 from fastq.errors import ProcessLost
 from fastq.ipc.link import Link
 from fastq.ipc.messages import Aside, Fork, Notify, Ready, Remember, Start, Stop, ToEngine, ToNursery
 from fastq.worker.poll import Poller
+
+
+class Process(Protocol):
+    """What is wanted of `subprocess.Popen`."""
+
+    pid: int
+    #: None as long as nobody has found it ended.
+    returncode: int | Any
+
+    def poll(self) -> int | None: ...
+    def wait(self, timeout: float | None = None) -> int: ...
+    def kill(self) -> None: ...
+
+
+#: Starts a nursery whose end of the line this is.
+Spawn = Callable[[socket.socket, Start], Process]
 
 
 class NurseryProcess:
@@ -26,15 +42,12 @@ class NurseryProcess:
         poller: Poller,
         said: Callable[[NurseryProcess, ToEngine], None],
         ended: Callable[[NurseryProcess], None],
+        spawn: Spawn,
     ) -> None:
         self._poller, self._said, self._ended = poller, said, ended
         ours, theirs = socket.socketpair()
         with theirs:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "fastq.nursery", str(theirs.fileno())],
-                pass_fds=(theirs.fileno(), start.eventfd),
-                stdin=subprocess.DEVNULL,
-            )
+            self.process = spawn(theirs, start)
         ours.setblocking(False)
         self._link: Link[ToEngine] = Link(ours, incoming=ToEngine)
         self._open = True
@@ -140,3 +153,13 @@ class NurseryProcess:
         if self.process.poll() is None:
             self.process.kill()
             self.process.wait()
+
+
+def start_afresh(theirs: socket.socket, start: Start) -> Process:
+    """A nursery that imports everything anew, whatever this process has become."""
+    process: Process = subprocess.Popen(
+        [sys.executable, "-m", "fastq.nursery", str(theirs.fileno())],
+        pass_fds=(theirs.fileno(), start.eventfd),
+        stdin=subprocess.DEVNULL,
+    )
+    return process

@@ -1,0 +1,215 @@
+"""The memory transport answers as Redis does: the same commands to both, the same answers from both."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+
+from fastq.memory.server import MemoryServer
+from fastq.results.redis import SCRIPT
+from fastq.transport.connect import Endpoint
+from tests.eventually import eventually
+from tests.fix_redis import Database
+
+pytestmark = pytest.mark.fastq_only
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[MemoryServer]:
+    found = MemoryServer(str(tmp_path / "sock"))
+    thread = threading.Thread(target=found.serve)
+    thread.start()
+    yield found
+    found.stop()
+    thread.join()
+    found.close()
+
+
+@pytest.fixture
+def memory(server: MemoryServer) -> Iterator[redis.Redis]:
+    client = Endpoint.parse(server.url).client()
+    yield client
+    client.close()
+    client.connection_pool.disconnect()
+
+
+#: One line each: words, or a list of lines that are a transaction.
+TRANSCRIPT = """
+SET a 1 EX 100
+SET a 2 NX
+SET a 3 XX GET
+GET a
+TTL a
+INCR a
+SETEX b 50 text
+GET nothing
+MGET a nothing b
+EXISTS a b nothing
+TYPE a
+LPUSH l 1 2 3
+RPUSH l 4
+LRANGE l 0 -1
+LRANGE l -2 100
+LRANGE l 5 9
+LINDEX l -1
+LINDEX l 9
+LSET l 0 x
+LSET l 9 x
+LSET nothing 0 x
+LPOS l 2
+LPOS l 4 MAXLEN 2
+LMOVE l m RIGHT LEFT
+LMOVE nothing m RIGHT LEFT
+LPUSH l x x
+LREM l 2 x
+LREM l -1 1
+LTRIM l 0 0
+LLEN l
+LLEN nothing
+RPOP l
+RPOP l
+EXISTS l
+TYPE m
+GET m
+LPUSH a 1
+HSET h f 1 g 2
+HSET h f 3
+HGET h f
+HMGET h g nothing
+HGETALL h
+HEXISTS h g
+HLEN h
+HDEL h f g nothing
+EXISTS h
+SADD s b a
+SADD s a
+SMEMBERS s
+SISMEMBER s a
+SCARD s
+SREM s a c
+ZADD z 2 two 1 one
+ZADD z 3 two
+ZSCORE z two
+ZRANGE z 0 -1 WITHSCORES
+ZRANGE z 3 0 BYSCORE REV LIMIT 0 1
+ZRANGEBYSCORE z -inf 2
+ZCARD z
+ZREM z one two
+EXPIRE b 0
+EXISTS b
+EXPIRE nothing 5
+PING
+ECHOES x
+LPUSH
+DEL a m s
+KEYS *
+"""
+
+
+def say(client: redis.Redis, *words: str) -> Any:
+    """What is answered, as it is sent: redis-py's own conversions left out."""
+    connection: Any = client.connection_pool.get_connection()
+    connection.send_command(*words)
+    try:
+        return connection.read_response()
+    except redis.ResponseError as error:
+        return f"error {type(error).__name__}"
+    finally:
+        client.connection_pool.release(connection)
+
+
+def test_answers_are_those_of_redis(memory: redis.Redis, db: Database) -> None:
+    real = Endpoint.parse(db.url).client()
+    for line in TRANSCRIPT.strip().splitlines():
+        words = line.split()
+        ours, theirs = say(memory, *words), say(real, *words)
+        if words[0] == "SMEMBERS":
+            ours, theirs = sorted(ours), sorted(theirs)
+        assert ours == theirs, line
+    real.close()
+    real.connection_pool.disconnect()
+
+
+def test_transactions_hold_only_if_nobody_has_touched_what_was_watched(memory: redis.Redis) -> None:
+    asked: Any = memory
+    with asked.pipeline(transaction=True) as pipe:
+        pipe.watch("k")
+        asked.set("k", 1)
+        pipe.multi()
+        pipe.set("k", 2)
+        with pytest.raises(redis.WatchError):
+            pipe.execute()
+    with asked.pipeline(transaction=True) as pipe:
+        pipe.set("k", 3).get("k").llen("k")
+        assert pipe.execute(raise_on_error=False)[:2] == [True, b"3"]
+
+
+def test_who_waits_gets_what_comes(memory: redis.Redis, server: MemoryServer) -> None:
+    found: list[Any] = []
+    waiter = Endpoint.parse(server.url).client()
+    thread = threading.Thread(target=lambda: found.append(waiter.blmove("q", "claimed", 5, "RIGHT", "LEFT")))
+    thread.start()
+    eventually(lambda: bool(server._parked), saying="somebody waits")
+    memory.lpush("q", "one", "two")
+    thread.join()
+    assert found == [b"one"]
+    assert memory.lrange("claimed", 0, -1) == [b"one"]
+    assert memory.brpop(["none", "q"], timeout=1) == (b"q", b"two")
+    assert memory.blmove("q", "claimed", 1) is None
+    waiter.close()
+    waiter.connection_pool.disconnect()
+
+
+def test_subscribers_hear_what_is_published(memory: redis.Redis) -> None:
+    listener: Any = memory.pubsub(ignore_subscribe_messages=True)
+    listener.subscribe("c")
+    listener.psubscribe("d*")
+    eventually(lambda: memory.execute_command("PUBSUB", "NUMSUB", "c") == [b"c", 1], saying="subscribed")
+    assert memory.publish("c", "one") == 1
+    assert memory.publish("deep", "two") == 1
+    heard: list[Any] = []
+
+    def all_heard() -> bool:
+        heard.extend(filter(None, [listener.get_message(timeout=0.1)]))
+        return len(heard) == 2
+
+    eventually(all_heard, saying="both were heard")
+    assert [message["data"] for message in heard] == [b"one", b"two"]
+    listener.close()
+
+
+def test_our_scripts_do_in_python_what_they_do_in_lua(memory: redis.Redis, db: Database) -> None:
+    success, failure = '{"status": "SUCCESS", "x": 1}', '{"status": "FAILURE", "date_done": "2026-01-02"}'
+    for steps in (
+        [(success, "0", ""), (failure, "0", "")],
+        [(failure, "9", ""), ('{"status": "RETRY"}', "0", "2026-01-01")],
+        [(failure, "9", ""), ('{"status": "RETRY"}', "0", "2026-01-03")],
+    ):
+        for client in (memory, db.client):
+            client.delete("r")
+        for value, expires, began in steps:
+            ours, theirs = (
+                client.eval(SCRIPT.decode(), 1, "r", value, expires, began) for client in (memory, db.client)
+            )
+            assert ours == theirs
+        assert memory.get("r") == db.client.get("r")
+        assert memory.ttl("r") == db.client.ttl("r")
+
+
+def test_a_script_of_somebody_else_is_refused(memory: redis.Redis) -> None:
+    with pytest.raises(redis.ResponseError, match="only scripts that it knows"):
+        memory.eval("return 1", 0)
+
+
+def test_databases_are_apart(server: MemoryServer) -> None:
+    clients = [Endpoint.parse(f"{server.url[:-1]}{number}").client() for number in (0, 3)]
+    clients[0].set("k", 1)
+    assert clients[1].get("k") is None
+    for client in clients:
+        client.close()
+        client.connection_pool.disconnect()
