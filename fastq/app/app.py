@@ -79,6 +79,8 @@ class FastQ(Scheduling):
         self._lock = threading.Lock()
         #: In a child: what returns the request that runs here, or None.
         self.current_request: Callable[[], Request | None] | None = None
+        #: In a child: stores the progress of a task; see `BaseTask.progress`.
+        self.report_progress: Callable[[BaseTask[Any, Any], Request, float, str], bool] | None = None
         self._producer: Producer | None = None
         self._async_producer: AsyncProducer | None = None
         #: While it is tested eagerly; and for `task_always_eager` and `apply`.

@@ -232,6 +232,16 @@ class BaseTask(Generic[P, R]):
 
         return current_request()
 
+    def progress(self, current: float, message: str = "") -> bool:
+        """Say how far it is: `current` from 0 to 1, and in words. Seen by `Handle.progress`, and by Celery's clients as
+        state PROGRESS with {"current", "message"} as its info.
+
+        Cheap enough for every turn of a loop: of those within 0.2 seconds only the first is stored, and 1.0. Tells
+        whether this one was. Raises TaskError where no task runs.
+        """
+        request, store = self.request, self.app.report_progress
+        return store(self, request, float(current), message) if store is not None else False
+
     def retry(
         self,
         *,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastq.producer.group import GroupHandle
 from fastq.producer.handle import AsyncHandle, Handle
 from fastq.producer.options import Buffering, ProducerSettings, Replicas, SendOptions
-from fastq.producer.outcome import Outcome
+from fastq.producer.outcome import Outcome, Progress
 from fastq.producer.producer import AsyncProducer, Producer
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "Outcome",
     "Producer",
     "ProducerSettings",
+    "Progress",
     "Replicas",
     "SendOptions",
 ]

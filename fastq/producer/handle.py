@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from fastq.producer.async_store import AsyncStore
-    from fastq.producer.outcome import Outcome
+    from fastq.producer.outcome import Outcome, Progress
     from fastq.producer.store import Store
 
 #: What a task returns.
@@ -53,6 +53,10 @@ class Handle(Generic[T]):
     def outcome(self) -> Outcome:
         """Look at the result without waiting for the task."""
         return self._store.read(self.id)
+
+    def progress(self) -> Progress:
+        """Look at how far the task is, as it says itself."""
+        return self.outcome().progress
 
     def ready(self) -> bool:
         """Tell whether the task has ended, in whatever way."""
@@ -99,6 +103,10 @@ class AsyncHandle(Generic[T]):
     async def outcome(self) -> Outcome:
         """Look at the result without waiting for the task."""
         return await self._store.read(self.id)
+
+    async def progress(self) -> Progress:
+        """Look at how far the task is, as it says itself."""
+        return (await self.outcome()).progress
 
     async def ready(self) -> bool:
         """Tell whether the task has ended, in whatever way."""

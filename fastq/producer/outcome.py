@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
 from fastq.errors import TaskFailed, TaskRevoked
 from fastq.wire.kombu_json import loads
 
-if TYPE_CHECKING:
-    pass
-
 #: States after which nothing more comes.
 FINAL = frozenset({"SUCCESS", "FAILURE", "REVOKED"})
+
+
+class Progress(msgspec.Struct, frozen=True, kw_only=True):
+    """How far a task is: `current` from 0 to 1, `message` in its words, `status` as of its result."""
+
+    current: float = 0.0
+    message: str = ""
+    status: str = "PENDING"
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
@@ -32,6 +37,14 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     def successful(self) -> bool:
         """Tell whether the task has returned."""
         return self.status == "SUCCESS"
+
+    @property
+    def progress(self) -> Progress:
+        """How far it is, as `task.progress(...)` has said it; 1 when it has returned."""
+        if self.status != "PROGRESS":
+            return Progress(current=1.0 if self.successful else 0.0, status=self.status)
+        found = self.result if isinstance(self.result, dict) else {}
+        return Progress(current=found.get("current", 0.0), message=found.get("message", ""), status=self.status)
 
     def value(self, task_id: str) -> Any:
         """Return the result of a success. Raises TaskRevoked, or TaskFailed for anything else."""

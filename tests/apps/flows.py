@@ -71,6 +71,15 @@ def parent(self: BaseTask[Any, Any]) -> list[str]:
     return [one.id, many.id]
 
 
+@app.task(name="f.works", bind=True)
+def works(self: BaseTask[Any, Any], token: str) -> int:
+    stored = sum(self.progress(turn / 1000, f"turn {turn}") for turn in range(100))
+    ledger().write("progress", token)
+    ledger().pass_gate(token)
+    assert self.progress(1.0)
+    return stored
+
+
 @app.task(name="f.dies", acks_late=True, reject_on_worker_lost=True)
 def dies(token: str, step: str) -> str:
     """Has its process killed in what follows its first attempt: "before count", "after proceed"."""

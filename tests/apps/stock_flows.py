@@ -32,3 +32,7 @@ def fail(*_: Any) -> None:
 @app.task(name="f.lineage", bind=True)
 def lineage(self: Any, *_: Any) -> list[str | None]:
     return [self.request.parent_id, self.request.root_id]
+
+
+# Now, and not in a test: what other tests import is registered with every application that is finalized after that.
+app.finalize()

@@ -9,9 +9,10 @@ from typing import Any
 import celery
 import pytest
 
-from fastq import Handle, chain, chord, group
-from fastq.errors import OptionError, TaskFailed
-from tests.apps import flows, stock_flows
+from fastq import Handle, Signature, chain, chord, group
+from fastq.errors import OptionError, TaskError, TaskFailed
+from fastq.producer import Progress
+from tests.apps import flows, loops, stock_flows
 from tests.apps.flows import add, fail, lineage, total
 from tests.eventually import eventually
 from tests.fix_lab import RESULT_S, Lab, close_app
@@ -23,11 +24,14 @@ pytestmark = pytest.mark.fastq_only
 def flow(module_lab: Lab) -> Iterator[Lab]:
     """A worker on `tests.apps.flows`, and one of Celery's for the queue `stock`."""
     module_lab.module = "tests.apps.flows"
-    flows.app.conf.broker_url = flows.app.conf.result_backend = module_lab.db.url
+    for app in (flows.app, loops.app):
+        app.conf.broker_url = app.conf.result_backend = module_lab.db.url
     module_lab.worker("-Q", "celery,native", concurrency=2)
+    module_lab.worker("-Q", "loops", app="tests.apps.loops")
     module_lab.worker("-Q", "stock", engine="celery", app="tests.apps.stock_flows")
     yield module_lab
     flows.app.close()
+    loops.app.close()
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +53,11 @@ def wait_record(flow: Lab, task_id: str, state: str) -> dict[str, Any]:
     return record()
 
 
+def loop(*args: int) -> Signature[int]:
+    """A coroutine task of another application, on its queue."""
+    return loops.plus.s(*args).set(queue="loops")
+
+
 @pytest.mark.parametrize(
     ("workflow", "value"),
     [
@@ -66,11 +75,15 @@ def wait_record(flow: Lab, task_id: str, state: str) -> dict[str, Any]:
         (lambda: chord([add.s(1, 1)], group(total.s(1), total.s(2))), [3, 4]),
         (lambda: group(add.s(1, 1), add.s(2, 2)) | group(total.s(), total.s(1)) | total.s(), 13),
         (lambda: chord([], total.s(5)), 5),
+        (
+            lambda: chord([add.s(1, 1), loop(1, 1) | loop(1)], total.s().set(queue="celery")) | loop(5),
+            10,
+        ),
         (lambda: add.starmap([(1, 1), (2, 2)]), [2, 4]),
         (lambda: flows.note.map(["m1", "m2"]), ["m1", "m2"]),
         (lambda: add.chunks([(1, 1), (2, 2), (3, 3)], 2), [[2, 4], [6]]),
     ],
-    ids=range(17),
+    ids=range(18),
 )
 @pytest.mark.usefixtures("flow")
 def test_a_workflow_has_the_result_that_celery_gives_it(workflow: Any, value: Any) -> None:
@@ -185,6 +198,21 @@ def test_kills_between_the_steps_lose_nothing(flow: Lab) -> None:
     assert flow.ledger.count("run", "early") == 1
     assert add.delay(1, 1).get(RESULT_S) == 2
     assert bodies() == wanted
+
+
+@pytest.mark.parametrize("task", [flows.works, loops.works], ids=["function", "coroutine"])
+def test_progress_is_seen(flow: Lab, client: celery.Celery, task: Any) -> None:
+    handle, token = task.delay(f"progress-{task.name}"), f"progress-{task.name}"
+    found = eventually(lambda: handle.progress().status == "PROGRESS" and handle.progress())
+    assert found in (Progress(current=0.0, message="turn 0", status="PROGRESS"),
+                     Progress(current=0.5, message="half", status="PROGRESS"))  # fmt: skip
+    seen = client.AsyncResult(handle.id)
+    assert (seen.state, set(seen.info)) == ("PROGRESS", {"current", "message"})
+    flow.ledger.open_gate(token)
+    assert handle.get(RESULT_S) == 1
+    assert handle.progress() == Progress(current=1.0, status="SUCCESS")
+    with pytest.raises(TaskError, match="no task runs here"):
+        task.progress(0.5)
 
 
 def test_what_cannot_be_sent_is_said_here() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import functools
 import json
 import logging
 import os
@@ -21,6 +22,7 @@ from fastq.app.running.context import PlainRequest
 from fastq.app.running.execute import End, Ended, Executor, call_hook, choose, log_success, logger, own_process
 from fastq.app.running.judge import Judge
 from fastq.app.running.letters import Letters
+from fastq.app.running.progress import report
 from fastq.app.running.results import Results
 from fastq.errors import MemoryLimitExceeded, SoftTimeLimitExceeded
 from fastq.results.redis import GUARD
@@ -49,6 +51,7 @@ class Child:
         self.executor = Executor(
             app, port=port, node=node, letters=Letters(dead_letter, node=node), results=self.results
         )
+        app.report_progress = functools.partial(report, self.executor)
         self.judge = Judge(self.executor)
         self._runner: Any = None
         self._crew: Any = None

@@ -11,6 +11,7 @@ from fastq.errors import TaskError
 
 if TYPE_CHECKING:
     from fastq.app.task import BaseTask
+    from fastq.program import Door
 
 
 class Request:
@@ -30,6 +31,9 @@ class Request:
     def embed(self) -> dict[str, Any]:
         """callbacks, errbacks, chain, chord."""
         return self.message.embed
+
+    #: When progress was stored last, and first.
+    _progress: tuple[float, str] = (0.0, "")
 
     def __init__(self, message: Message, *, hostname: str) -> None:
         self.hostname: str = hostname
@@ -172,16 +176,24 @@ tasks: Stack = Stack()
 requests: Stack = Stack()
 
 #: Of coroutines: each runs in a context of its own.
-running: ContextVar[tuple[BaseTask[Any, Any], Request] | None] = ContextVar("fastq_running", default=None)
+running: ContextVar[tuple[BaseTask[Any, Any], Request] | tuple[BaseTask[Any, Any], Request, Door] | None] = ContextVar(
+    "fastq_running", default=None
+)
 
 
 def current() -> tuple[BaseTask[Any, Any], Request] | None:
     """The task that runs here and its request, or None."""
     found = running.get()
     if found is not None:
-        return found
+        return found[0], found[1]
     request = requests.top
     return (tasks.top, request) if request is not None else None
+
+
+def current_door() -> Door | None:
+    """Where the coroutine that runs here stores what it has to say; None outside of one."""
+    found = running.get()
+    return found[2] if found is not None and len(found) == 3 else None
 
 
 def running_request() -> Request | None:

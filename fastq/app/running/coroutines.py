@@ -107,7 +107,7 @@ class Flown:
 
     async def run(self) -> None:
         """Call it, and end its frame, unless that has been ended."""
-        context.running.set((self.task, self.request))
+        context.running.set((self.task, self.request, self.door))
         try:
             value = await self._call()
         except Ended:
