@@ -57,9 +57,9 @@ def _look(name: str) -> FastQ | None:
     module_name, colon, attribute = name.partition(":")
     try:
         module = importlib.import_module(module_name)
-    except ModuleNotFoundError:
+    except ModuleNotFoundError as error:
         parent, dot, last = module_name.rpartition(".")
-        if colon or not dot:
+        if colon or not dot or error.name != module_name:  # it is there, and misses something itself
             raise
         module, colon, attribute = importlib.import_module(parent), ":", last
     if "fastq.app.app" not in sys.modules:

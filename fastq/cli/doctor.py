@@ -6,7 +6,7 @@ import sys
 import warnings
 from collections import Counter
 from collections.abc import Iterator
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 import msgspec
@@ -19,6 +19,10 @@ from fastq.compat.celery.examine import Origin, TaskView
 from fastq.config.settings import WorkerOptions, not_yet_effective
 from fastq.errors import FastqError
 from fastq.program import ProgramInfo, TaskInfo
+
+if TYPE_CHECKING:
+    from fastq.app.app import FastQ
+    from fastq.app.task import BaseTask
 
 #: Exit code if something is wrong; what is only different is no fault.
 WRONG = 1
@@ -86,6 +90,11 @@ command = OpenCommand(
 
 def examine(options: WorkerOptions, *, offline: bool) -> Report:
     """Load the application in this process and look at it. Raises ApplicationError or SettingError."""
+    from fastq.app.find import find_native
+
+    native = find_native(options.app)
+    if native is not None:
+        return _examine_native(native, options, offline=offline)
     from fastq.compat.celery import examine as look
     from fastq.compat.celery.program import CeleryProgram
 
@@ -119,6 +128,62 @@ def examine(options: WorkerOptions, *, offline: bool) -> Report:
         settings=settings,
         findings=sorted(findings, key=lambda each: ("wrong", "differs", "note").index(each.level)),
     )
+
+
+def _examine_native(app: FastQ, options: WorkerOptions, *, offline: bool) -> Report:
+    """The same of a native application, which has no other worker to differ from."""
+    from fastq.app.program import NativeProgram
+
+    program = NativeProgram(app)
+    program.load(options)
+    info = program.describe()
+    tasks = [_native_view(task, app.tasks[task.name]) for task in info.tasks]
+    findings = [
+        *_about_options(options),
+        *(Finding(level="note", about="application", says=warning) for warning in info.warnings),
+        *_about_broker(info, offline=offline),
+        *_about_results(info, offline=offline),
+        *_about_tasks(info.tasks, tasks),
+    ]
+    return Report(
+        application=info.app_name,
+        node=info.node,
+        broker=info.broker_shown,
+        results=info.results.shown,
+        queues=[queue.name for queue in info.queues],
+        concurrency=info.concurrency,
+        everywhere_slow="",
+        tasks=tasks,
+        settings=_native_settings(app),
+        findings=sorted(findings, key=lambda each: ("wrong", "differs", "note").index(each.level)),
+    )
+
+
+def _native_view(info: TaskInfo, task: BaseTask[Any, Any]) -> TaskView:
+    return TaskView(
+        name=info.name,
+        slow="",
+        acks_late=info.acks_late,
+        reject_on_worker_lost=bool(task.options.reject_on_worker_lost),
+        soft_time_limit=info.soft_time_limit,
+        time_limit=info.time_limit,
+    )
+
+
+def _native_settings(app: FastQ) -> list[Origin]:
+    """Those that are not as they are by default; addresses without passwords."""
+    from fastq.app.settings import Settings
+    from fastq.transport.urls import read_urls
+
+    found, default = [], Settings()
+    for name in Settings.__struct_fields__:
+        value = getattr(app.conf, name)
+        if value == getattr(default, name):
+            continue
+        is_address = name in ("broker_url", "result_backend")
+        text = ";".join(address.masked() for address in read_urls(value)) if is_address else repr(value)
+        found.append(Origin(name=name, value=text, origin="the application, or the command line"))
+    return found
 
 
 # ---------------------------------------------------------------------------- what is looked at

@@ -77,7 +77,7 @@ def program() -> click.Group:
         params=global_options(),
         invoke_without_command=True,
         callback=click.pass_context(_without_command),
-        help="A worker engine for Celery applications.",
+        help="A worker engine for Celery applications, and applications of its own.",
     )
     return click.version_option(fastq.__version__, prog_name="fastq")(group)
 

@@ -70,10 +70,19 @@ def find_broker(options: WorkerOptions, transport_options: str | None) -> Broker
 
 
 def _of_application(options: WorkerOptions, given: dict[str, Any]) -> Broker:
-    """This process is no engine: it may import the application."""
-    from fastq.compat.celery.find import find
+    """This process is no engine: it may import the application, native or Celery's."""
+    from fastq.app.find import find_native
 
     export(options)
+    native = find_native(options.app)
+    if native is not None:
+        return Broker(
+            url=options.broker or native.conf.broker_url,
+            transport_options={**native.conf.broker_transport_options, **given},
+            use_ssl=native.conf.broker_use_ssl or None,
+        )
+    from fastq.compat.celery.find import find
+
     conf = find(options).conf
     return Broker(
         url=conf.broker_read_url or conf.broker_url,
