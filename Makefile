@@ -28,7 +28,7 @@ help:
 	@echo "make lint            style, imports, spelling      make format     what ruff can mend by itself"
 	@echo "make types           mypy, strict"
 	@echo "make typing          pyright too: calls of tasks, and that every public name has a known type"
-	@echo "make docs            the pages that are made from data: docs/celery/settings.md"
+	@echo "make docs            the pages that are made: docs/celery/settings.md, docs/reference"
 	@echo "make bench           side by side with Celery      make bench-micro  single parts of the hot path"
 	@echo "make bench-full      beside Dramatiq, RQ, Huey, taskiq, arq and SAQ, too, on every workload: about two hours"
 	@echo "make bench-pictures  pictures and tables of the docs, from the newest results"
@@ -158,6 +158,7 @@ typing: $(TYPING)/.installed
 
 docs: venv
 	$(BIN)/python docs/make_settings.py
+	$(BIN)/python docs/make_reference.py
 
 # ---------------------------------------------------------------------------- other builds of the core
 
