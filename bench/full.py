@@ -89,7 +89,7 @@ def _show() -> None:
 
 
 def main(given: Sequence[str] | None = None) -> int:
-    """Measure, print, keep. Exit 1 when fastq lost or repeated a task or failed, 130 when interrupted."""
+    """Measure, print, keep. Exit 1: fastq lost or repeated a task, or failed; 2: nothing to measure; 130: interrupted."""
     # TERM as Ctrl-C: both unwind the blocks that stop workers, clients and servers.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     chosen = _arguments(given)
@@ -99,10 +99,13 @@ def main(given: Sequence[str] | None = None) -> int:
     systems = [peer for peer in peers.PEERS if peer.name in chosen.systems and peer.settings in chosen.settings]
     scale = QUICK if chosen.quick else FULL
     picked = [one for one in workloads.WORKLOADS if one.name in chosen.workloads]
+    if not (found := cases(picked, systems, scale=scale)):
+        print("none of these systems is measured with any of these workloads: --list says which is", file=sys.stderr)
+        return 2
     more: dict[str, Any] = {"peers": versions(systems), "why": {peer.label: peer.why for peer in systems}}
     try:
         results, path = rounds.run(
-            cases(picked, systems, scale=scale),
+            found,
             rounds=chosen.rounds or (1 if chosen.quick else rounds.ROUNDS),
             size="full-quick" if chosen.quick else "full",
             path=chosen.out,

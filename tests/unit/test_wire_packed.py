@@ -49,7 +49,7 @@ IDS = st.uuids().map(str) | st.text(st.characters(exclude_categories=["Cs"]), mi
 # ---------------------------------------------------------------------------- round trips
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(ARGS, KWARGS, IDS)
 def test_what_is_packed_is_read(args: list[Any], kwargs: dict[str, Any], task_id: str) -> None:
     message = read(pack("t.add", args, kwargs, task_id=task_id, queue="mail"))
@@ -57,7 +57,7 @@ def test_what_is_packed_is_read(args: list[Any], kwargs: dict[str, Any], task_id
     assert message.arguments() == (args, kwargs)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(ARGS, KWARGS)
 def test_celerys_message_carries_the_same_values(args: list[Any], kwargs: dict[str, Any]) -> None:
     envelope = json.loads(to_envelope(pack("t.add", args, kwargs, task_id=ID, queue="mail")))
@@ -129,7 +129,7 @@ def stencil(name: str = "t.add", **options: Any) -> PackedStencil:
     return PackedStencil(name, options=Options(**options), queue="mail", priority=0, now=clock.utc_now())
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(ARGS, KWARGS, IDS | st.sampled_from([ID.upper(), ID.replace("-", ""), "{" + ID + "}", "0" * 36, ID[:-1] + " "]))
 def test_a_stencil_writes_what_the_specification_writes(args: Any, kwargs: Any, task_id: str) -> None:
     assert stencil().fill([(args, kwargs)], [task_id]) == [pack("t.add", args, kwargs, task_id=task_id, queue="mail")]

@@ -79,7 +79,7 @@ def test_a_hard_limit_ends_one_task(loops: Lab) -> None:
 
 def test_a_loop_that_a_task_holds_up_is_ended_and_the_innocent_run_again_if_they_may(loops: Lab) -> None:
     loops.worker()
-    early, late = loops.send("nap", "early", 60), loops.send("nap_late", "late", 5.0)
+    early, late = loops.send("nap", "early", 60), loops.send("nap_late", "late", 3.0)
     eventually(lambda: flying(loops, 2))
     stuck = loops.send("block_short", "stuck", 60)
     assert "TimeLimitExceeded" in repr(wait_state(loops, stuck.id, "FAILURE")["result"])
