@@ -89,7 +89,7 @@ def _show() -> None:
 
 
 def main(given: Sequence[str] | None = None) -> int:
-    """Measure, print, keep. Exit 1: fastq lost or repeated a task, or failed; 2: nothing to measure; 130: interrupted."""
+    """Measure, print, keep. Exit 1: fastq failed, lost or repeated a task; 2: nothing to measure; 130: interrupted."""
     # TERM as Ctrl-C: both unwind the blocks that stop workers, clients and servers.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     chosen = _arguments(given)

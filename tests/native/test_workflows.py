@@ -12,7 +12,7 @@ import pytest
 from fastq import Handle, Signature, chain, chord, group
 from fastq.errors import OptionError, TaskError, TaskFailed
 from fastq.producer import Progress
-from tests.apps import flows, loops, stock_flows
+from tests.apps import flow_loops, flows, stock_flows
 from tests.apps.flows import add, fail, lineage, total
 from tests.eventually import eventually
 from tests.fix_lab import RESULT_S, Lab, close_app
@@ -24,14 +24,14 @@ pytestmark = pytest.mark.fastq_only
 def flow(module_lab: Lab) -> Iterator[Lab]:
     """A worker on `tests.apps.flows`, and one of Celery's for the queue `stock`."""
     module_lab.module = "tests.apps.flows"
-    for app in (flows.app, loops.app):
+    for app in (flows.app, flow_loops.app):
         app.conf.broker_url = app.conf.result_backend = module_lab.db.url
     module_lab.worker("-Q", "celery,native", concurrency=2)
-    module_lab.worker("-Q", "loops", app="tests.apps.loops")
+    module_lab.worker("-Q", "loops", app="tests.apps.flow_loops")
     module_lab.worker("-Q", "stock", engine="celery", app="tests.apps.stock_flows")
     yield module_lab
     flows.app.close()
-    loops.app.close()
+    flow_loops.app.close()
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +55,7 @@ def wait_record(flow: Lab, task_id: str, state: str) -> dict[str, Any]:
 
 def loop(*args: int) -> Signature[int]:
     """A coroutine task of another application, on its queue."""
-    return loops.plus.s(*args).set(queue="loops")
+    return flow_loops.plus.s(*args).set(queue="loops")
 
 
 @pytest.mark.parametrize(
@@ -200,7 +200,7 @@ def test_kills_between_the_steps_lose_nothing(flow: Lab) -> None:
     assert bodies() == wanted
 
 
-@pytest.mark.parametrize("task", [flows.works, loops.works], ids=["function", "coroutine"])
+@pytest.mark.parametrize("task", [flows.works, flow_loops.works], ids=["function", "coroutine"])
 def test_progress_is_seen(flow: Lab, client: celery.Celery, task: Any) -> None:
     handle, token = task.delay(f"progress-{task.name}"), f"progress-{task.name}"
     found = eventually(lambda: handle.progress().status == "PROGRESS" and handle.progress())
