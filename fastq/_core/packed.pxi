@@ -297,6 +297,14 @@ cdef inline object id_bytes(Plain* plain):
     return plain.id.at[: plain.id.size]
 
 
+def plain_name(bytes envelope not None):
+    """(task, id) of a plain message without stamps; None: Python has to read it."""
+    cdef Plain plain
+    if not FAST or not scan_message(<char*>envelope, len(envelope), &plain) or plain.stamped:
+        return None
+    return plain.task.at[: plain.task.size].decode("ascii"), id_bytes(&plain).decode("ascii")
+
+
 def scan(bytes envelope not None):
     """(task, id, body) of a plain message as text, text and bytes, the body as it stands there (JSON in base64, or
     MessagePack); None: Python has to read it."""

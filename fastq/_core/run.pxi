@@ -197,6 +197,7 @@ cdef class Runner:
     cdef Buffer body, json, resp
     cdef list args
     cdef dict kwargs
+    cdef bytes side                         # the message that runs, if it came beside the ring
     cdef bytes second_text, zone_text
     cdef long second
 
@@ -327,6 +328,24 @@ cdef class Runner:
 
     # ------------------------------------------------------------------ the task
 
+    cdef bint open_side(self, fq_frame* frame, const char* data, fq_frame* opened) except *:
+        # A plain message that is too large for the ring: `opened` is the frame that it would be there, of `self.side`.
+        cdef Plain plain
+        cdef const char* text
+        if frame.kind != FQ_TASK or frame.flags & FQ_ODD:
+            return False
+        with open(_os.fsdecode(data[: frame.payload_len]), "rb") as file:
+            self.side = file.read()
+        text = <char*>self.side
+        if not FAST or not scan_message(text, len(self.side), &plain):
+            return False
+        memcpy(opened, frame, sizeof(fq_frame))
+        opened.flags = (frame.flags & ~FQ_SIDE) | (FQ_PACKED if plain.packed else 0)
+        opened.payload_len = <uint32_t>len(self.side)
+        opened.id_at, opened.id_len = <uint32_t>(plain.id.at - text), plain.id.size
+        opened.body_at, opened.body_len = <uint32_t>(plain.body.at - text), plain.body.size
+        return True
+
     cdef PlainTask admit(self, fq_frame* frame, const char* data, Head* head):
         # The task of a frame that is plain in every way, with its arguments in self.args and self.kwargs; else None.
         cdef PlainTask plain
@@ -356,10 +375,14 @@ cdef class Runner:
         cdef const char* data = <const char*>frame + sizeof(fq_frame)
         cdef Head head
         cdef bint late = frame.flags & FQ_LATE, ignore
-        cdef PlainTask plain = self.admit(frame, data, &head)
+        cdef PlainTask plain
         cdef Carried carried
         cdef tuple positional
         cdef PyObject* result
+        cdef fq_frame opened
+        if frame.flags & FQ_SIDE and self.open_side(frame, data, &opened):
+            frame, data = &opened, <char*>self.side
+        plain = self.admit(frame, data, &head)
         if plain is None:
             return 0
         carried = self.carry(data, frame)
@@ -468,6 +491,7 @@ cdef class Runner:
         return 0
 
     cdef void forget_size(self) noexcept:
+        self.side = None
         self.body.size = self.json.size = self.resp.size = 0
         shrink(&self.body)
         shrink(&self.json)

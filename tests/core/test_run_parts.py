@@ -104,3 +104,12 @@ def test_the_ring_of_the_tests_is_the_ring() -> None:
     port.outcome(_core.REJECT, 2, b"data")
     (answer,) = ring.answers()
     assert (answer.outcome, answer.number, answer.commands, answer.data) == (_core.REJECT, 0, 2, b"data")
+
+
+@pytest.mark.skipif(not FAST, reason="FASTQ_FAST=0 knows no plain messages")
+def test_the_name_of_a_plain_message() -> None:
+    assert _core.plain_name(envelope("t.a", task_id="abc")) == ("t.a", "abc")
+    stamped = json.loads(envelope("t.a"))
+    stamped["headers"]["stamped_headers"] = ["x"]
+    assert _core.plain_name(json.dumps(stamped).encode()) is None
+    assert _core.plain_name(b"{}") is None

@@ -82,7 +82,7 @@ class Admission:
     def admit(self, entry: int, raw: bytes, *, due: bool = False) -> None:
         """Decide about one message. `due`: it has waited for its time already."""
         try:
-            header = read_header(raw)
+            header = self._read(raw)
         except EnvelopeError as error:
             self._divert(entry, raw, error)
         except PeerError as error:
@@ -92,6 +92,12 @@ class Admission:
                 self._decide(entry, raw, header, due=due)
             except OSError as error:
                 self._put_off(entry, raw, header, error)
+
+    def _read(self, raw: bytes) -> Header:
+        """The header. Of a plain message that is here only because it is too large for a ring, what matters of it:
+        reading all of it takes long. Raises PeerError."""
+        found = _core.plain_name(raw) if len(raw) > self._ledger.largest else None
+        return read_header(raw) if found is None else Header(task=found[0], id=found[1], plain=True)
 
     def _park(self, entry: int, raw: bytes, at: float) -> None:
         if self._ledger.where(entry) is not None:
@@ -160,6 +166,9 @@ class Admission:
         late = task is not None and task.acks_late
         soft_s, hard_s = limits(header, task)
         payload, flags = self._payload(raw)
+        if not (header.plain and flags & _core.SIDE):
+            # A child reads a plain one the short way also from its file.
+            flags |= _core.ODD
         if header.protocol == 1:
             # What monitors are told of it is in its body, which the child decodes.
             flags |= _core.UNTOLD
@@ -167,7 +176,7 @@ class Admission:
             entry,
             payload,
             task=_core.NO_TASK if number is None else number,
-            flags=flags | _core.ODD | (_core.LATE if late else 0),
+            flags=flags | (_core.LATE if late else 0),
             expires=header.expires or 0.0,
             soft_s=soft_s,
             hard_s=hard_s,
