@@ -19,7 +19,7 @@ cdef class LoopRunner(Runner):
         request._carried = carried
         return plain, request, tuple(carried.args), carried.kwargs
 
-    def succeed(self, Flight flight not None, PlainTask plain not None, request, value):
+    def write_success(self, Flight flight not None, PlainTask plain not None, request, value):
         """End a task that `open` has opened, with its result. Raises, and has ended nothing, if that cannot be kept."""
         cdef Head head
         cdef bint kept = False, read

@@ -46,7 +46,9 @@ cdef enum:
 
 cdef dict _VERDICT_NUMBERS = {name: number for number, name in enumerate(VERDICTS)}
 cdef dict _FIGURE_NUMBERS = {name: number for number, name in enumerate(FIGURES)}
-assert len(FIGURES) <= FQ_FIGURES and FIGURES[SLOTS_USED] == "slots_used" and FIGURES[FLUSHES] == "flushes"
+assert len(FIGURES) <= FQ_FIGURES
+assert FIGURES[SLOTS_USED] == "slots_used"
+assert FIGURES[FLUSHES] == "flushes"
 assert len(VERDICTS) <= FQ_VERDICTS
 
 

@@ -1,6 +1,6 @@
 # What children have started, finished and sent.
 
-cdef class _Collecting(_Intake):
+cdef class _Collecting(_Resuming):
     """The reading end of the result rings, and how the engine sleeps until there is something in them."""
     cdef readonly uint64_t started
     cdef list rare                              # (entry, message) that children want requeued

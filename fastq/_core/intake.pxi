@@ -121,25 +121,15 @@ cdef class _Intake(_Telling):
         size must be a side file's path (flag SIDE)."""
         cdef Entry* entry = self.held_entry(index)
         cdef size_t n = len(payload)
-        cdef uint32_t size
         cdef fq_frame* frame
         # Whatever lies in a ring of twice a frame's size, the frame fits in as soon as that is confirmed.
         if sizeof(fq_frame) + n + 8 > self.header.task_bytes // 2:
             raise ValueError(f"a payload of {n} bytes is too large for a ring of {self.header.task_bytes}")
         if kind != FQ_TASK and kind != FQ_VERDICT:
             raise ValueError(f"kind {kind} is neither TASK nor VERDICT")
-        size = _align8(<uint32_t>(sizeof(fq_frame) + n))
-        frame = <fq_frame*>malloc(size)
-        if frame == NULL:
-            raise MemoryError()
-        memset(frame, 0, sizeof(fq_frame))
-        frame.size, frame.kind, frame.flags, frame.entry, frame.task = size, kind, flags, index, task
-        frame.payload_len, frame.expires, frame.soft_s, frame.hard_s = n, expires, soft_s, hard_s
-        frame.since_ns = monotonic_ns()
-        if entry.batch != NONE:
-            frame.claim_key, frame.claim_n = self.batches[entry.batch].key, self.batches[entry.batch].n
-            frame.claim_pos = entry.position
-        memcpy(<char*>frame + sizeof(fq_frame), <char*>payload, n)
+        frame = self.new_frame(index, <char*>payload, <uint32_t>n)
+        frame.kind, frame.flags, frame.task = kind, flags, task
+        frame.expires, frame.soft_s, frame.hard_s = expires, soft_s, hard_s
         if entry.side:
             self.drop_side(index)
         if flags & FQ_SIDE:
@@ -153,3 +143,18 @@ cdef class _Intake(_Telling):
             self.queue_first(index)
         else:
             self.queue_last(index)
+
+    cdef fq_frame* new_frame(self, uint32_t index, const char* payload, uint32_t n) except NULL:
+        # Of a held entry, but for what it is: kind, flags, task, times.
+        cdef Entry* entry = &self.entries[index]
+        cdef uint32_t size = _align8(<uint32_t>sizeof(fq_frame) + n)
+        cdef fq_frame* frame = <fq_frame*>malloc(size)
+        if frame == NULL:
+            raise MemoryError()
+        memset(frame, 0, sizeof(fq_frame))
+        frame.size, frame.entry, frame.payload_len, frame.since_ns = size, index, n, monotonic_ns()
+        if entry.batch != NONE:
+            frame.claim_key, frame.claim_n = self.batches[entry.batch].key, self.batches[entry.batch].n
+            frame.claim_pos = entry.position
+        memcpy(<char*>frame + sizeof(fq_frame), payload, n)
+        return frame

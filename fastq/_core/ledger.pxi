@@ -5,7 +5,7 @@
 #     take ----> pending ----> dealt (a frame in a child's ring) ----> started ----> finished
 #       |           ^  ^                     |
 #       |           |  +------ recall -------+
-#       +-> held (Python looks at it) -> waiting (an ETA) -> due -> held
+#       +-> held (Python looks at it) -> waiting (an ETA) -> due -> pending, or held again if it has become unusual
 #
 # Early acknowledged entries are settled when the child has started them, late ones by their outcome. A settled
 # position is *dirty* until a flush tells the broker: a batch settled whole by one UNLINK, single positions by LSET
@@ -22,6 +22,7 @@
 #     _Dealing     pending entries, task rings           deal.pxi
 #     _Telling     events for monitors                   telling.pxi
 #     _Intake      claimed messages                      intake.pxi
+#     _Resuming    messages whose time has come          resume.pxi
 #     _Collecting  result rings, sleep                   collect.pxi
 #     _Looking     views for whoever asks                look.pxi
 #     Ledger       children come and go                  here
@@ -37,6 +38,7 @@ include "waiting.pxi"
 include "deal.pxi"
 include "telling.pxi"
 include "intake.pxi"
+include "resume.pxi"
 include "collect.pxi"
 include "look.pxi"
 

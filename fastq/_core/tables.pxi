@@ -16,7 +16,7 @@ cdef enum:
 cdef struct Entry:
     uint32_t batch, position    # batch NONE: nothing to acknowledge (a verdict on an early acknowledged task)
     uint32_t child, next        # slot while dealt; link of the pending and of the free list
-    uint64_t number             # frame number while dealt
+    uint64_t number             # frame number while dealt; while it waits, its task or NO_TASK
     char* frame                 # the frame, ready to be written, while pending
     uint8_t state, late, settled, finished, told, side
     uint8_t flying              # in flight beside others: `frame` is a copy, the frame's room may be written again

@@ -19,8 +19,9 @@ cdef class _Waiting(_Flushing):
         """Entries in use, waiting ones not counted."""
         return self.used_entries - self.waiting
 
-    def park(self, uint32_t index, double at):
-        """A held entry waits until the unix time `at`. Its message stays on the broker only."""
+    def park(self, uint32_t index, double at, uint32_t task=NO_TASK):
+        """A held entry waits until the unix time `at`. Its message stays on the broker only. With a `task`, nothing but
+        its time is special about it: when that has come, `resume` may place it."""
         cdef Entry* entry = self.held_entry(index)
         cdef Due due
         cdef uint32_t i
@@ -36,7 +37,7 @@ cdef class _Waiting(_Flushing):
             self.heap[i] = self.heap[(i - 1) // 2]
             i = (i - 1) // 2
         self.heap[i] = due
-        entry.state = WAITING
+        entry.state, entry.number = WAITING, task
         self.waiting += 1
 
     def hasten(self, set entries not None, double at):

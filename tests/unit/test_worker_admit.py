@@ -5,7 +5,9 @@ from __future__ import annotations
 import errno
 import mmap
 import stat
+from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -76,3 +78,64 @@ def test_the_temporary_files_have_room_when_shared_memory_has_none(tmp_path: Pat
         assert path.parent != tmp_path / "absent"
     finally:
         path.unlink()
+
+
+def parked(ledger: _core.Ledger, admission: Admission, **headers: Any) -> tuple[int, bytes]:
+    """A message whose time has come, in the caller's hands."""
+    later = datetime.fromtimestamp(clock.now() + 60, timezone.utc).isoformat()
+    admission.admit(*claim(ledger, message := envelope("t.add", task_id="later-1", eta=later, **headers)))
+    [(entry, *_place)] = ledger.take_due(clock.now() + 120, 10)
+    return entry, message
+
+
+def test_what_was_parked_is_dealt_without_being_read_again(ledger: _core.Ledger, admission: Admission) -> None:
+    entry, message = parked(ledger, admission)
+    assert ledger.resume(entry, message)
+    assert ledger.line() == [(entry, 0, _core.ODD, message)]
+    with pytest.raises(ValueError, match="not in the caller's hands"):
+        ledger.resume(entry, message)
+
+
+@pytest.mark.parametrize("headers", [{"expires": "2100-01-01T00:00:00+00:00"}, {"timelimit": [5, None]}])
+def test_what_has_more_than_a_time_is_looked_at_again(
+    ledger: _core.Ledger, admission: Admission, headers: dict[str, object]
+) -> None:
+    entry, message = parked(ledger, admission, **headers)
+    assert not ledger.resume(entry, message)
+    admission.admit(entry, message, due=True)
+    assert ledger.pending == 1
+
+
+@pytest.mark.parametrize("ids", [{b"other"}, {b"later-1"}])
+def test_what_was_revoked_meanwhile_is_looked_at_again(
+    ledger: _core.Ledger, admission: Admission, ids: set[bytes]
+) -> None:
+    entry, message = parked(ledger, admission)
+    ledger.revoked = ids
+    assert ledger.resume(entry, message) == (b"later-1" not in ids)
+
+
+def test_what_has_no_one_readable_id_is_looked_at_again_while_somebody_is_revoked(
+    ledger: _core.Ledger, admission: Admission
+) -> None:
+    entry, message = parked(ledger, admission)
+    ledger.revoked = {b"other"}
+    for strange in (b"", b"\x94", b"{", message[:-5], message.replace(b'"later-1"', b'"\\u0041"')):
+        assert not ledger.resume(entry, strange)
+    for twice in (b'"headers": {"id": "x"}, ', b'"headers": 5, '):
+        assert not ledger.resume(entry, b"{" + twice + message[1:])
+    assert not ledger.resume(entry, message.replace(b'"headers": {', b'"headers": {"id": "x", '))
+    ledger.revoked, ledger.stamps_revoked = None, True
+    assert not ledger.resume(entry, message)
+
+
+def test_a_task_that_is_gone_or_limited_meanwhile_is_looked_up_again(
+    ledger: _core.Ledger, admission: Admission
+) -> None:
+    entry, message = parked(ledger, admission)
+    ledger.know([b""], [False], [(0.0, 0.0)])
+    assert not ledger.resume(entry, message)
+    ledger.know([b"t.add"], [True], [(1.0, 2.0)])
+    assert ledger.resume(entry, message)
+    assert ledger.line() == [(entry, 0, _core.ODD | _core.LATE, message)]
+    assert ledger.shortest_limit == 1.0

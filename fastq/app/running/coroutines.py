@@ -78,7 +78,7 @@ class Crew:
         """Write a plain result. Raises, and has written nothing, if it cannot be written."""
         assert self._runner is not None
         door: Any = plain.door
-        self._runner.succeed(door, plain.plain, plain.request, value)
+        self._runner.write_success(door, plain.plain, plain.request, value)
 
 
 class Flying(Executor):

@@ -99,9 +99,10 @@ class Admission:
         found = _core.plain_name(raw) if len(raw) > self._ledger.largest else None
         return read_header(raw) if found is None else Header(task=found[0], id=found[1], plain=True)
 
-    def _park(self, entry: int, raw: bytes, at: float) -> None:
+    def _park(self, entry: int, raw: bytes, at: float, *, task: int | None = None) -> None:
+        """`task`: the number of the message's task, if nothing but its time is special about it."""
         if self._ledger.where(entry) is not None:
-            self._ledger.park(entry, at)
+            self._ledger.park(entry, at, _core.NO_TASK if task is None else task)
         else:
             assert self.keep is not None, "only a broadcast has no place on the broker"
             self.keep(entry, raw, at)
@@ -138,7 +139,8 @@ class Admission:
 
     def _go_on(self, entry: int, raw: bytes, header: Header, number: int | None, *, due: bool) -> None:
         if header.eta is not None and header.eta > clock.now() and not due:
-            self._park(entry, raw, header.eta)
+            only_eta = header.protocol == 2 and header.expires is None and limits(header, None) == (0.0, 0.0)
+            self._park(entry, raw, header.eta, task=number if only_eta else None)
         elif (at := self.buckets.turn(entry, task=number, now=clock.now())) is not None:
             self._park(entry, raw, at)
         else:

@@ -71,7 +71,8 @@ class Waiting:
             self._fetching = None
         entry = due[0]
         if isinstance(message, bytes) and message:
-            self._admit(entry, message)
+            if not self._ledger.resume(entry, message):
+                self._admit(entry, message)
             return
         # The claim is gone: another worker took this one for dead and restored it. It runs there.
         logger.warning(
