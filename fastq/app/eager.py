@@ -194,6 +194,9 @@ class _Store(Store):
     def __init__(self, space: Keyspace, *, prefix: str) -> None:
         self._space, self._prefix = space, prefix
 
+    def cancel(self, task_ids: Sequence[str], *, terminate: bool) -> None:
+        """Nothing: whatever was sent has run."""
+
     def run(self, commands: bytes, count: int) -> list[Any]:
         return run(self._space, commands, count)
 
@@ -212,6 +215,9 @@ class _AsyncStore(AsyncStore):
 
     def __init__(self, store: _Store) -> None:
         self._store, self._prefix = store, store._prefix
+
+    async def cancel(self, task_ids: Sequence[str], *, terminate: bool) -> None:
+        """Nothing: whatever was sent has run."""
 
     async def _ask(self, *command: str) -> Any:
         return self._store._ask(*command)

@@ -17,6 +17,7 @@ from fastq.app.running import context
 from fastq.app.settings import read_overrides
 from fastq.config.nodename import file_name, node_name
 from fastq.config.settings import WorkerOptions
+from fastq.errors import ResultsUnavailable
 from fastq.program import Door, FlightDoor, Passenger, ProgramInfo, Question, Reply, Worker
 
 logger = logging.getLogger(__name__)
@@ -135,9 +136,23 @@ class NativeProgram:
         """A process that answers questions needs nothing."""
 
     def answer(self, question: Question) -> Reply:
-        """A native application has no commands of its own, and its bodies are JSON."""
+        """A native application has no commands of its own, and its bodies are JSON: there is only `flag`."""
+        if question.kind == "flag":
+            return self._flag(json.loads(question.data))
         text = f"a native application does not answer {question.kind!r} {question.name}".strip()
         return Reply(value=json.dumps({"error": text}).encode(), failed=True)
+
+    def _flag(self, ids: Sequence[str]) -> Reply:
+        """Store REVOKED for those of these tasks of which nothing is stored, so that who waits for them knows now."""
+        from fastq.app.running.results import Results
+
+        results, store = Results(self.app), self.app.producer.results
+        try:
+            for task_id in ids:
+                results.flag(task_id, store)
+        except ResultsUnavailable as error:
+            return Reply(value=json.dumps({"error": str(error)}).encode(), failed=True)
+        return Reply(value=b"null")
 
     def run_schedule(self) -> None:
         """Send what is due in the application, or stand by for it."""

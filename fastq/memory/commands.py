@@ -355,6 +355,16 @@ def _zrangebyscore(space: Keyspace, words: Words) -> Any:
     return _zrange(space, [*words[:3], b"BYSCORE", *words[3:]])
 
 
+@command("ZREMRANGEBYSCORE")
+def _zremrangebyscore(space: Keyspace, words: Words) -> Any:
+    return _without(space, [words[0], *_zrangebyscore(space, words)], Sorted)
+
+
+@command("ZREMRANGEBYRANK")
+def _zremrangebyrank(space: Keyspace, words: Words) -> Any:
+    return _without(space, [words[0], *_zrange(space, words)], Sorted)
+
+
 # ---------------------------------------------------------------------------- the rest
 
 

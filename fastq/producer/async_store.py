@@ -12,7 +12,10 @@ from fastq.producer.post import Lost, pack
 from fastq.producer.store import RESULT_KEY, Deadline, checked, late, unavailable
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from fastq.producer.async_line import AsyncLine
+    from fastq.producer.cancel import AsyncCanceller
     from fastq.transport.connect import Endpoint
 
 
@@ -29,11 +32,12 @@ class _Channel:
 class AsyncStore:
     """The results of one server for a program with an event loop: all who wait listen on one connection."""
 
-    def __init__(self, endpoint: Endpoint, *, timeout_s: float, prefix: str) -> None:
+    def __init__(self, endpoint: Endpoint, *, timeout_s: float, prefix: str, canceller: AsyncCanceller) -> None:
         self._lines = AsyncLines(endpoint, timeout_s=timeout_s)
         self._listening = AsyncLines(endpoint, timeout_s=timeout_s, listener=self._hear)
         self._timeout_s = timeout_s
         self._prefix = prefix
+        self._canceller = canceller
         self._channels: dict[bytes, _Channel] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -48,6 +52,10 @@ class AsyncStore:
     async def forget(self, task_id: str) -> None:
         """Delete a result. Raises ResultsUnavailable."""
         await self._ask("DEL", self.key(task_id))
+
+    async def cancel(self, task_ids: Sequence[str], *, terminate: bool) -> None:
+        """Cancel tasks, on their broker. Raises BrokerError."""
+        await self._canceller.cancel(task_ids, terminate=terminate)
 
     async def _ask(self, *command: str) -> Any:
         try:

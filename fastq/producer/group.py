@@ -100,6 +100,12 @@ class GroupHandle(Generic[T]):
             for child in self.children
         ]
 
+    def cancel(self, *, terminate: bool = False) -> None:
+        """Cancel all tasks, as `Handle.cancel` does with one. Raises BrokerError."""
+        tasks = list(self.tasks())
+        if tasks:
+            tasks[0]._store.cancel([task.id for task in tasks], terminate=terminate)
+
     def forget(self) -> None:
         """Delete all results. What comes later is stored nevertheless."""
         for task in self.tasks():

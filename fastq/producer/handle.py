@@ -73,6 +73,14 @@ class Handle(Generic[T]):
         """
         return self._decode(self.wait(timeout_s).value(self.id))
 
+    def cancel(self, *, terminate: bool = False) -> None:
+        """Have the task not started: wherever its message is, the worker that meets it stores REVOKED instead.
+
+        It holds over restarts of workers, for seven days. With `terminate` the task is ended if it runs already: its
+        process by SIGTERM, a coroutine by CancelledError. Returns when the broker has it. Raises BrokerError.
+        """
+        self._store.cancel([self.id], terminate=terminate)
+
     def forget(self) -> None:
         """Delete the result. What comes later is stored nevertheless."""
         self._store.forget(self.id)
@@ -122,6 +130,14 @@ class AsyncHandle(Generic[T]):
         Raises TaskFailed if the task raised, TaskRevoked if it was revoked, TimeoutError if it takes longer.
         """
         return self._decode((await self.wait(timeout_s)).value(self.id))
+
+    async def cancel(self, *, terminate: bool = False) -> None:
+        """Have the task not started: wherever its message is, the worker that meets it stores REVOKED instead.
+
+        It holds over restarts of workers, for seven days. With `terminate` the task is ended if it runs already: its
+        process by SIGTERM, a coroutine by CancelledError. Returns when the broker has it. Raises BrokerError.
+        """
+        await self._store.cancel([self.id], terminate=terminate)
 
     async def forget(self) -> None:
         """Delete the result. What comes later is stored nevertheless."""

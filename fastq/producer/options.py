@@ -68,6 +68,7 @@ class ProducerSettings(TypedDict, total=False):
     result_url: str | Sequence[str] | None
     result_options: Mapping[str, Any] | None
     result_prefix: str
+    control_exchange: str
     confirm: Replicas | None
     retries: int
     timeout_s: float

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from fastq.producer.async_line import AsyncLines
     from fastq.producer.async_store import AsyncStore
     from fastq.producer.buffer import Buffer
+    from fastq.producer.cancel import Mailbox
     from fastq.producer.line import Lines
     from fastq.producer.message import Arguments
     from fastq.producer.options import Buffering, SendOptions
@@ -55,6 +56,7 @@ class _Settings:
         self.retries = given.get("retries", RETRIES)
         self.timeout_s = given.get("timeout_s", TIMEOUT_S)
         self.result_prefix = given.get("result_prefix", "")
+        self.control_exchange = given.get("control_exchange", "celery")
 
     def broker(self) -> Endpoint:
         """Where messages go. Raises UrlError or SettingError."""
@@ -62,6 +64,13 @@ class _Settings:
 
         given = self._given
         return Endpoint.parse(self._url, transport_options=given.get("transport_options"), use_ssl=given.get("use_ssl"))
+
+    def mailbox(self) -> Mailbox:
+        """What cancellations write. Raises UrlError or SettingError."""
+        from fastq.producer.cancel import Mailbox
+
+        options = self._given.get("transport_options")
+        return Mailbox(options, exchange=self.control_exchange, db=self.broker().db)
 
     def result_store(self) -> Endpoint:
         """Where results are. Raises UrlError or SettingError."""
@@ -234,12 +243,15 @@ class Producer:
     def _store(self) -> Store:
         found: Store | None = self._made.get("store")
         if found is None:
+            from fastq.producer.cancel import Canceller
             from fastq.producer.line import Lines
             from fastq.producer.store import Store
 
             endpoint, timeout_s = self._settings.result_store(), self._settings.timeout_s
             lines, listeners = Lines(endpoint, timeout_s=timeout_s), Lines(endpoint, timeout_s=timeout_s)
-            found = self._made.setdefault("store", Store(lines, listeners, prefix=self._settings.result_prefix))
+            canceller = Canceller(self._lines, self._settings.mailbox())
+            store = Store(lines, listeners, prefix=self._settings.result_prefix, canceller=canceller)
+            found = self._made.setdefault("store", store)
         return found
 
     @property
@@ -370,10 +382,12 @@ class AsyncProducer:
         found: AsyncStore | None = self._made.get("store")
         if found is None:
             from fastq.producer.async_store import AsyncStore
+            from fastq.producer.cancel import AsyncCanceller
 
             found = self._made["store"] = AsyncStore(
                 self._settings.result_store(),
                 timeout_s=self._settings.timeout_s,
                 prefix=self._settings.result_prefix,
+                canceller=AsyncCanceller(self._lines, self._settings.mailbox()),
             )
         return found

@@ -18,6 +18,7 @@ from fastq.producer.post import PAUSES_S, Lost, pack
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from fastq.producer.cancel import Canceller
     from fastq.producer.line import Line, Lines
 
 #: What stands before a task's id in the key, and in the channel of the same name.
@@ -74,8 +75,9 @@ def checked(reply: Any, *, where: str) -> Any:
 class Store:
     """The results of one server, for programs without an event loop."""
 
-    def __init__(self, lines: Lines, listeners: Lines, *, prefix: str) -> None:
+    def __init__(self, lines: Lines, listeners: Lines, *, prefix: str, canceller: Canceller) -> None:
         self._lines = lines
+        self._canceller = canceller
         self._listeners = listeners
         self._prefix = prefix
 
@@ -90,6 +92,10 @@ class Store:
     def forget(self, task_id: str) -> None:
         """Delete a result. Raises ResultsUnavailable."""
         self._ask("DEL", self.key(task_id))
+
+    def cancel(self, task_ids: Sequence[str], *, terminate: bool) -> None:
+        """Cancel tasks, on their broker. Raises BrokerError."""
+        self._canceller.cancel(task_ids, terminate=terminate)
 
     def read_many(self, task_ids: Sequence[str]) -> list[Outcome]:
         """Look at many results, so many at a time that no answer is too long. Raises ResultsUnavailable."""

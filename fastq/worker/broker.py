@@ -15,6 +15,7 @@ import redis
 
 from fastq.errors import BrokerRefused, BrokerUnavailable, FastqError
 from fastq.transport.connect import Endpoint, explain
+from fastq.transport.redis import cancelled
 from fastq.transport.redis.stream import Stream
 from fastq.worker.cluster.lease import Lease, Welcome
 from fastq.worker.cluster.mingle import Ask, Mingle, Replies
@@ -56,6 +57,8 @@ class Connections(msgspec.Struct, frozen=True):
     asked: set[bytes]
     waiters: list[tuple[int, Stream, int | None]]
     welcome: Welcome
+    #: Ids of cancelled tasks.
+    cancelled: list[str]
     #: What other workers have answered to our greeting; None: nobody was greeted.
     replies: Replies | None = None
 
@@ -104,6 +107,8 @@ class Broker:
         self.up = False
         #: Greets other workers at every connection; None: does not.
         self.mingle: Mingle | None = None
+        #: Told at every connection, before anything is claimed, which tasks are cancelled.
+        self.cancelled: Callable[[list[str]], None] = lambda _ids: None
 
     # Connecting
 
@@ -133,11 +138,13 @@ class Broker:
         waiters = [self._open_waiter(key, opened, name) for key in self._intake.active[:MOST_WAITERS]]
         try:
             welcome = self._lease.enter(client, [claim for _, claim in self._unanswered])
+            # What is cancelled from now on, this worker hears: it has subscribed some answers ago.
+            ids = cancelled.read(client, self._lease.keys)
         except redis.RedisError as error:
             raise explain(error, address=self._endpoint.addresses[0]) from error
         finally:
             client.close()
-        return Connections(opened[0], opened[1], opened[2], asked, waiters, welcome, replies)
+        return Connections(opened[0], opened[1], opened[2], asked, waiters, welcome, ids, replies)
 
     def _open_waiter(self, key: int, opened: list[Stream], name: str) -> tuple[int, Stream, int | None]:
         connection = self._endpoint.open(self._retries.timeout_s, client_name=name)
@@ -166,6 +173,8 @@ class Broker:
     def _hand_over(self, c: Connections) -> None:
         if self.mingle is not None and c.replies is not None:
             self.mingle.heard(c.replies)
+        if c.cancelled:
+            self.cancelled(c.cancelled)
         unanswered, self._unanswered = self._unanswered, []
         if not c.welcome.dispossessed:
             self._intake.reconcile(unanswered, c.welcome.found)

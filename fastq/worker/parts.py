@@ -279,6 +279,7 @@ def assemble(
         )
         control.state.election = gossip.election
         subscriptions.add(events.channel("worker.*"), gossip.heard)
+    broker.cancelled = actions.merge_revoked
     if program.events.mingle:
         broker.mingle = Mingle(
             node=program.node,

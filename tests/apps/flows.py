@@ -80,6 +80,13 @@ def works(self: BaseTask[Any, Any], token: str) -> int:
     return stored
 
 
+@app.task(name="f.waits_late", acks_late=True)
+def waits_late(token: str) -> int:
+    ledger().write("late", token)
+    ledger().pass_gate(token)
+    return 1
+
+
 @app.task(name="f.dies", acks_late=True, reject_on_worker_lost=True)
 def dies(token: str, step: str) -> str:
     """Has its process killed in what follows its first attempt: "before count", "after proceed"."""

@@ -10,6 +10,7 @@ from fastq.app import signals
 from fastq.app.running.context import Request
 from fastq.app.running.execute import End, Executor
 from fastq.app.running.message import open_message
+from fastq.app.running.results import REVOKED
 from fastq.errors import ChildLost, PeerError, TimeLimitExceeded
 from fastq.program import Door, Verdict, split_verdict
 
@@ -17,9 +18,6 @@ if TYPE_CHECKING:
     from fastq.app.task import BaseTask
 
 logger = logging.getLogger("fastq.task")
-
-#: What is stored for a task that was not run to its end: (exc_type, exc_module) as Celery names it.
-_REVOKED = {"exc_type": "TaskRevokedError", "exc_module": "celery.exceptions"}
 
 
 class Judge:
@@ -86,7 +84,7 @@ class Judge:
 
     def _revoked(self, verdict: Verdict, task: BaseTask[Any, Any], request: Request, *, raw: bytes, late: bool) -> None:
         logger.info("Discarding revoked task: %s[%s]%s", task.name, request.id, verdict.reason)
-        fields = {**_REVOKED, "exc_message": [verdict.kind]}
+        fields = {**REVOKED, "exc_message": [verdict.kind]}
         stored = (0, b"")
         if not self.executor.ignores(task, request):
             stored = self.executor.results.commands("REVOKED", fields, request=request)

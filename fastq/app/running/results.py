@@ -6,13 +6,17 @@ import datetime
 from typing import TYPE_CHECKING, Any
 
 from fastq import clock
-from fastq.producer.store import RESULT_KEY
+from fastq.producer.post import pack
+from fastq.producer.store import RESULT_KEY, Store
 from fastq.results.redis import ENDS, guarded, set_commands
 from fastq.wire.kombu_json import encode_text
 
 if TYPE_CHECKING:
     from fastq.app.app import FastQ
     from fastq.app.running.context import Request
+
+#: What is stored for a task that was not run to its end: (exc_type, exc_module) as Celery names it.
+REVOKED = {"exc_type": "TaskRevokedError", "exc_module": "celery.exceptions"}
 
 
 class Results:
@@ -48,6 +52,20 @@ class Results:
         group = {"group_id": group_id} if group_id else {}
         record = {**fields, "date_done": moment(clock.now()), **group, "task_id": task_id}
         return guarded(self.key_prefix + task_id.encode(), encode_text(record).encode(), self.expires_s)
+
+    def flag(self, task_id: str, store: Store) -> None:
+        """Store REVOKED for a task of which nothing is stored; what a worker has stored stays. Blocks.
+
+        Raises ResultsUnavailable.
+        """
+        if not self.enabled:
+            return
+        key = self.key_prefix + task_id.encode()
+        fields = {"status": "REVOKED", "result": {**REVOKED, "exc_message": ["revoked"]}, "traceback": None}
+        data = encode_text({**fields, "children": [], "date_done": moment(clock.now()), "task_id": task_id}).encode()
+        expires: tuple[str | int, ...] = ("EX", self.expires_s) if self.expires_s else ()
+        if store.run(pack("SET", key, data, "NX", *expires), 1)[0] is not None:
+            store.run(pack("PUBLISH", key, data), 1)
 
     def record(self, state: str, value: Any, *, request: Request, traceback: str | None) -> dict[str, Any]:
         """The fields, in Celery's order."""

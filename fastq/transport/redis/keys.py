@@ -109,6 +109,11 @@ class Keys(msgspec.Struct, frozen=True, kw_only=True):
         """Text: where the late acknowledged messages lie that a worker runs. Expires."""
         return f"{self.prefix}fastq:running:{worker}"
 
+    @property
+    def cancelled(self) -> str:
+        """Sorted set: ids of tasks that were cancelled (see `cancelled`). Expires."""
+        return f"{self.prefix}fastq:cancelled"
+
     def schedule(self, app: str) -> str:
         """Text: which process sends what is due in an application. Expires."""
         return f"{self.prefix}fastq:schedule:{{{app}}}"

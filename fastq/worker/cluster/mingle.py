@@ -16,6 +16,7 @@ import redis
 
 from fastq import clock
 from fastq.transport.redis.keys import Keys
+from fastq.wire.control import request
 from fastq.wire.envelope import JSON
 from fastq.worker.cluster.lamport import SharedLamport
 
@@ -104,29 +105,8 @@ class Mingle:
 
 
 def _question(mailbox: str, arguments: dict[str, Any], time: int, *, ticket: str, exchange: str, address: str) -> bytes:
-    body = {
-        "method": "hello",
-        "arguments": arguments,
-        "destination": None,
-        "pattern": None,
-        "matcher": None,
-        "ticket": ticket,
-        "reply_to": {"exchange": exchange, "routing_key": address},
-    }
-    envelope = {
-        "body": base64.b64encode(json.dumps(body).encode()).decode(),
-        "content-encoding": "utf-8",
-        "content-type": JSON,
-        "headers": {"clock": time, "expires": clock.now() + WAIT_S},
-        "properties": {
-            "delivery_mode": 2,
-            "delivery_info": {"exchange": f"{mailbox}.pidbox", "routing_key": ""},
-            "priority": 0,
-            "body_encoding": "base64",
-            "delivery_tag": clock.new_uuid(),
-        },
-    }
-    return json.dumps(envelope).encode()
+    reply = {"ticket": ticket, "reply_to": {"exchange": exchange, "routing_key": address}}
+    return request("hello", arguments, mailbox=mailbox, time=time, expires=clock.now() + WAIT_S, reply=reply)
 
 
 def _answer(raw: bytes, ticket: str) -> Replies | None:
