@@ -12,6 +12,7 @@ from fastq.errors import TaskFailed, TaskRevoked
 from tests.apps import native_loops
 from tests.eventually import eventually
 from tests.fix_lab import RESULT_S, Lab
+from tests.fix_proxy import Proxy
 
 pytestmark = [pytest.mark.fastq_only, pytest.mark.usefixtures("shop")]
 
@@ -89,3 +90,24 @@ def test_one_of_many_is_revoked(shop: Lab) -> None:
         handles[2].get(RESULT_S)
     assert [handles[n].get(RESULT_S) for n in (0, 1, 3)] == ["r0", "r1", "r3"]
     assert shop.ledger.count("cancelled", "r2") == 1
+
+
+def test_a_task_that_waits_for_the_broker_holds_up_no_other(proxy: Proxy, lab: Lab) -> None:
+    lab.use("tests.apps.native_loops", broker=proxy.url(number=lab.db.number), backend=lab.db.url)
+    lab.worker(concurrency=1)
+    client = celery.Celery(broker=lab.db.url, backend=lab.db.url)
+    first, then = (client.signature(native_loops.nap.name, args=args) for args in (("one", 0.7), (0.0,)))
+    try:
+        chain = (first | then).apply_async()
+        retried = client.send_task(native_loops.flaky.name, (1,))
+        client.send_task(native_loops.nap.name, ("other", 1.5))
+        eventually(lambda: all(lab.ledger.count("start", token) for token in ("one", "other")))
+        proxy.blackhole()
+        eventually(lambda: lab.ledger.count("end", "one") == 1)
+        eventually(lambda: lab.ledger.count("end", "other") == 1, within_s=2.5)
+        assert lab.ledger.count("start", "one") == 1
+        proxy.heal()
+        assert (chain.get(timeout=RESULT_S), retried.get(timeout=RESULT_S)) == ("one", 1)
+        assert lab.ledger.count("start", "one") == 2
+    finally:
+        client.close()

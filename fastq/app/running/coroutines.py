@@ -12,7 +12,7 @@ import ctypes
 import threading
 from collections.abc import Callable, Coroutine, Generator
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from fastq import _core, clock
 from fastq.app import signals
@@ -29,6 +29,12 @@ if TYPE_CHECKING:
     from fastq.app.task import BaseTask
 
 
+#: Tasks of one child whose callbacks, retries and parts of chords are on their way to broker and result store at once.
+ERRANDS = 8
+
+T = TypeVar("T")
+
+
 class Crew:
     """What the tasks of one child share: the executor, the compiled runner (or None), and the thread of functions."""
 
@@ -36,6 +42,8 @@ class Crew:
         self.executor, self._runner = executor, runner
         #: Whose turn it is in the thread.
         self.turn = asyncio.Lock()
+        #: Here broker and result store are talked to about what follows tasks.
+        self.errands = ThreadPoolExecutor(ERRANDS, thread_name_prefix="fastq-follow")
         self.new_thread()
 
     def new_thread(self) -> None:
@@ -97,6 +105,7 @@ class Flown:
         #: What its cancelling means, if that is its soft limit.
         self.reason: SoftTimeLimitExceeded | None = None
         self._ident = 0
+        self._is_concluding = False
 
     def with_arguments(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Flown:
         """What is to be called."""
@@ -117,7 +126,7 @@ class Flown:
                 await self._fail(self.reason if self.reason and isinstance(error, asyncio.CancelledError) else error)
         else:
             if not self.door.over:
-                self.succeed(value)
+                await self.succeed(value)
 
     async def _call(self) -> Any:
         self.announce()
@@ -156,25 +165,43 @@ class Flown:
 
     # Ending
 
-    def succeed(self, value: Any) -> None:
+    async def succeed(self, value: Any) -> None:
         """With a result."""
         log_success(self.task, self.request, value, self._runtime_s())
-        self._conclude(End(state="SUCCESS", value=value))
+        await self._conclude(End(state="SUCCESS", value=value))
 
     async def _fail(self, error: BaseException) -> None:
         executor = self.ready_executor()
         if isinstance(error, (Retry, *self.task.options.autoretry_for)):
-            # It may be sent again, which blocks: not in the loop.
-            loop = asyncio.get_running_loop()
-            end = await loop.run_in_executor(None, executor.end_of, self.task, self.request, error)
+            # It may be sent again, which blocks.
+            end = await self._aside(lambda: executor.end_of(self.task, self.request, error))
         else:
             end = executor.end_of(self.task, self.request, error)
         if not self.door.over:
-            self._conclude(end)
+            await self._conclude(end)
 
-    def _conclude(self, end: End) -> None:
-        late = bool(self.door.flags & _core.LATE)
-        self.ready_executor().conclude(self.task, self.request, end, raw=self.door.payload(), late=late)
+    async def _conclude(self, end: End) -> None:
+        executor, task, request = self.ready_executor(), self.task, self.request
+        if request.embed:
+            end, stored = await self._aside(lambda: executor.follow_up(task, request, end))
+        else:
+            end, stored = executor.follow_up(task, request, end)
+        if not self.door.over:
+            late = bool(self.door.flags & _core.LATE)
+            executor.close(task, request, end, stored, raw=self.door.payload(), late=late)
+
+    async def _aside(self, work: Callable[[], T]) -> T:
+        """Do what blocks in a thread. Only the end of the frame ends the waiting: the task itself is over."""
+        self._is_concluding = True
+        own = contextvars.copy_context()
+        working = asyncio.get_running_loop().run_in_executor(self.crew.errands, own.run, work)
+        while True:
+            try:
+                return await asyncio.shield(working)
+            except asyncio.CancelledError:
+                if self.door.over or working.cancelled():
+                    raise
+                forget_cancelling()
 
     def ready_executor(self) -> Executor:
         """The executor of this task, since it began."""
@@ -187,6 +214,8 @@ class Flown:
 
     def soften(self) -> bool:
         """Have SoftTimeLimitExceeded raised in it."""
+        if self._is_concluding:
+            return False
         logger.warning(
             "Soft time limit (%gs) exceeded for %s[%s]", self.door.limits[0], self.task.name, self.request.id
         )
@@ -222,18 +251,25 @@ class Plain(Flown):
     def announce(self) -> None:
         """Nobody listens."""
 
-    def succeed(self, value: Any) -> None:
+    async def succeed(self, value: Any) -> None:
         """With a result; one that cannot be written is a failure."""
         try:
             self.crew.succeed(self, value)
         except Exception:
-            self._conclude(End(state="SUCCESS", value=value))
+            await self._conclude(End(state="SUCCESS", value=value))
 
     def ready_executor(self) -> Executor:
         """Made when something has gone wrong."""
         executor = Flying(self.crew.executor, self.door)
         executor.began = moment(clock.now() - self._runtime_s())
         return executor
+
+
+def forget_cancelling() -> None:
+    """The current task goes on: it was not cancelled as far as it can be asked (Python 3.11 and later)."""
+    current: Any = asyncio.current_task()
+    if hasattr(current, "uncancel"):
+        current.uncancel()
 
 
 class _RaisedInThread(SoftTimeLimitExceeded):
@@ -272,9 +308,7 @@ class Softly:
         if reason is None or not isinstance(error, asyncio.CancelledError):
             return self._coroutine.throw(error)
         self._flown.reason = None
-        current: Any = asyncio.current_task()
-        if hasattr(current, "uncancel"):
-            current.uncancel()
+        forget_cancelling()
         return self._coroutine.throw(reason)
 
     def close(self) -> None:

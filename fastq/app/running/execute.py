@@ -211,9 +211,26 @@ class Executor:
 
         Leaves the process if the task has asked for it.
         """
+        end, stored = self.follow_up(task, request, end)
+        self.close(task, request, end, stored, raw=raw, late=late)
+
+    def follow_up(self, task: BaseTask[Any, Any], request: Request, end: End) -> tuple[End, tuple[int, bytes]]:
+        """The first half, which blocks: send what follows. Returns the end, and what is still to be stored of it."""
         if end.state == "SUCCESS" and request.embed:
             end = self._proceeded(task, request, end)
-        end, stored = self.ended(task, request, end)
+        return self.ended(task, request, end)
+
+    def close(
+        self,
+        task: BaseTask[Any, Any],
+        request: Request,
+        end: End,
+        stored: tuple[int, bytes],
+        *,
+        raw: bytes,
+        late: bool,
+    ) -> None:
+        """The second half, which does not block: tell the application, end the frame."""
         self.tell(task, request, end)
         self.port.note_end(end.counted)
         letter = self.letters.failed(raw, task, request, end.error) if end.state == "FAILURE" else None
