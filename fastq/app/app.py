@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from fastq.producer import AsyncHandle, AsyncProducer, Handle, Producer
     from fastq.producer.options import SendOptions
     from fastq.testing import ForkedWorker
+    from fastq.transport.redis.locks import Lock
 
 Function = Callable[..., Any]
 
@@ -125,6 +126,10 @@ class FastQ(Scheduling):
         full = name or self._name_of(function)
         kind = CoroutineTask if _is_coroutine(function) else Task
         task: BaseTask[Any, Any] = kind(self, function, name=full, options=read_options(options, name=full))
+        if "unique" in options or "unique_for" in options:
+            from fastq.app import unique
+
+            unique.check(function, task.options.unique, task.options.unique_for, name=full)
         old = self.tasks.get(full)
         if old is not None and _place(old.function) != _place(function):
             raise ApplicationError(f"two functions are called {full!r}: {_place(old.function)} and {_place(function)}")
@@ -220,7 +225,13 @@ class FastQ(Scheduling):
         name, chosen = self._decide(task, args, kwargs, options)
         self._announce(name, args, kwargs, chosen)
         decode = as_stored if isinstance(task, str) else task.decode
-        handle = self.producer.send(name, args, kwargs, decode=decode, **chosen)
+        if isinstance(task, str) or not task.is_unique or not _is_marked(chosen):
+            handle = self.producer.send(name, args, kwargs, decode=decode, **chosen)
+        else:
+            lock = _lock_for(self, task, chosen)
+            handle = self.producer.send_once(name, args, kwargs, lock=lock, decode=decode, **chosen)
+            if handle.existed:
+                return handle
         if self.current_request is not None:
             self._sent(Node(handle.id, name))
         if signals.after_task_publish.receivers:
@@ -233,7 +244,13 @@ class FastQ(Scheduling):
         name, chosen = self._decide(task, args, kwargs, options)
         self._announce(name, args, kwargs, chosen)
         decode = as_stored if isinstance(task, str) else task.decode
-        handle = await self.async_producer.send(name, args, kwargs, decode=decode, **chosen)
+        if isinstance(task, str) or not task.is_unique or not _is_marked(chosen):
+            handle = await self.async_producer.send(name, args, kwargs, decode=decode, **chosen)
+        else:
+            lock = _lock_for(self, task, chosen)
+            handle = await self.async_producer.send_once(name, args, kwargs, lock=lock, decode=decode, **chosen)
+            if handle.existed:
+                return handle
         if self.current_request is not None:
             self._sent(Node(handle.id, name))
         if signals.after_task_publish.receivers:
@@ -242,12 +259,15 @@ class FastQ(Scheduling):
 
     def compose(
         self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any], options: Mapping[str, Any]
-    ) -> tuple[str, bytes | str]:
-        """The list on the broker and the message that `send_task` would push to it; nothing is sent."""
-        name, chosen = self._decide(self.tasks.get(name) or name, args, kwargs, options)
+    ) -> tuple[str, bytes | str, Lock | None]:
+        """The list on the broker, the message that `send_task` would push to it, and the lock that a unique task is
+        sent under; nothing is sent."""
+        task = self.tasks.get(name)
+        name, chosen = self._decide(task or name, args, kwargs, options)
         self._announce(name, args, kwargs, chosen)
         push = self.producer.compose(name, args, kwargs, **chosen)
-        return push.key, push.messages[0]
+        lock = _lock_for(self, task, chosen) if task is not None and task.is_unique and _is_marked(chosen) else None
+        return push.key, push.messages[0], lock
 
     def _decide(
         self, task: BaseTask[Any, Any] | str, args: Any, kwargs: Any, options: Mapping[str, Any]
@@ -261,6 +281,10 @@ class FastQ(Scheduling):
             routed = route(self.conf.task_routes, name, args=args, kwargs=kwargs, options=options, task=task)
             own = {**own, **routed}
         chosen = {**own, **self._lineage(), **{key: value for key, value in options.items() if value is not None}}
+        if not isinstance(task, str) and (task.is_unique or "unique" in chosen):
+            from fastq.app import unique
+
+            unique.mark(task, args, kwargs, chosen)
         if "link" in chosen or "link_error" in chosen:
             chosen["embed"] = embed_links(chosen)
         return name, chosen
@@ -364,6 +388,18 @@ _SENT = ("queue", "priority", "expires")
 def _own_options(task: BaseTask[Any, Any]) -> dict[str, Any]:
     own = task.options
     return {name: value for name in _SENT if (value := getattr(own, name)) is not None}
+
+
+def _is_marked(chosen: Mapping[str, Any]) -> bool:
+    from fastq.app.unique import HEADER
+
+    return HEADER in (chosen.get("headers") or ())
+
+
+def _lock_for(app: FastQ, task: BaseTask[Any, Any], chosen: Mapping[str, Any]) -> Lock:
+    from fastq.app.unique import lock_for
+
+    return lock_for(app, task, chosen)
 
 
 def _is_coroutine(function: Function) -> bool:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from fastq.app.leader import Scheduler, UntilSignal, firing_id
+from fastq.app.leader import Compose, Scheduler, UntilSignal, firing_id
 
 if TYPE_CHECKING:
     from fastq.app.app import FastQ
     from fastq.app.schedule import Entry
     from fastq.transport.connect import Endpoint
+    from fastq.transport.redis.locks import Lock
     from fastq.transport.redis.schedule import ScheduleStore
 
 logger = logging.getLogger(__name__)
@@ -47,10 +48,10 @@ def open_store(app: FastQ) -> tuple[Endpoint, ScheduleStore]:
     return endpoint, ScheduleStore(client, app=app.name, keys=Keys.from_options(options))
 
 
-def composer(app: FastQ) -> Callable[[Entry, int], tuple[str, bytes | str]]:
+def composer(app: FastQ) -> Compose:
     """Writes the message of a due time as `apply_async` would, for the list that it belongs in."""
 
-    def compose(entry: Entry, due_ms: int) -> tuple[str, bytes | str]:
+    def compose(entry: Entry, due_ms: int) -> tuple[str, bytes | str, Lock | None]:
         options = {**entry.options, "task_id": firing_id(app.name, entry.name, due_ms)}
         return app.compose(entry.task, entry.args, entry.kwargs, options)
 

@@ -219,9 +219,19 @@ _KINDS: dict[str, type[Signature[Any]]] = {"chain": chain, "group": group, "chor
 
 
 def of_task(
-    task: BaseTask[Any, R], args: Sequence[Any], kwargs: Mapping[str, Any], *, immutable: bool = False
+    task: BaseTask[Any, R],
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
+    *,
+    immutable: bool = False,
+    unique: bool = True,
 ) -> Signature[R]:
-    """What `task.s` and `task.si` return."""
+    """What `task.s` and `task.si` return. Raises OptionError for a unique task, unless `unique` is false."""
+    if unique and task.is_unique:
+        raise OptionError(
+            f"task {task.name} is unique, so it may not be sent when its turn comes, and what follows would wait: "
+            "let a task of the workflow send it, or take task.signature(args, kwargs, unique=False)"
+        )
     return Signature(task.app, unfold.signature(task.name, args=args, kwargs=kwargs, immutable=immutable))
 
 

@@ -68,7 +68,8 @@ def pushes(app: FastQ, calls: Sequence[Call]) -> Iterator[Push]:
     """The messages of calls, ready to be pushed."""
     for call in calls:
         task = app.tasks.get(call.name) or call.name
-        name, chosen = app._decide(task, call.args, call.kwargs, call.options)
+        once = {"unique": False} if not isinstance(task, str) and task.is_unique else {}
+        name, chosen = app._decide(task, call.args, call.kwargs, {**call.options, **once})
         app._announce(name, call.args, call.kwargs, chosen)
         yield app.producer.compose(name, call.args, call.kwargs, **chosen)
 

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from fastq.app.app import FastQ
     from fastq.app.task import BaseTask
     from fastq.producer.compose import Push
+    from fastq.transport.redis.locks import Lock
 
 #: What `task.request.hostname` says.
 NODE = "eager@localhost"
@@ -107,6 +108,12 @@ class _Executor(Executor):
         """Retries are run here, wherever other tasks go."""
         assert self.eager is not None
         return self.eager.producer
+
+    def freed(
+        self, task: BaseTask[Any, Any], request: Request, end: End | None, stored: tuple[int, bytes], *, late: bool
+    ) -> tuple[tuple[int, bytes], bytes]:
+        """Nothing waits here, so there are no locks."""
+        return stored, b""
 
     def caller(self, task: BaseTask[Any, Any]) -> Any:
         """What calls the function; of a coroutine function, what runs it to its end."""
@@ -239,6 +246,10 @@ class _EagerProducer(Producer):
     def _push(self, composed: Push) -> None:
         self._eager.take(composed)
 
+    def _push_once(self, composed: Push, lock: Lock) -> tuple[str, bool]:
+        self._eager.take(composed)
+        return composed.ids[0], False
+
     def push(self, composed: Sequence[Push]) -> None:
         """Run all of them, in their order."""
         for one in composed:
@@ -264,6 +275,10 @@ class _EagerAsyncProducer(AsyncProducer):
 
     async def _push(self, composed: Push) -> None:
         await asyncio.to_thread(self._eager.take, composed)
+
+    async def _push_once(self, composed: Push, lock: Lock) -> tuple[str, bool]:
+        await self._push(composed)
+        return composed.ids[0], False
 
     @property
     def _store(self) -> AsyncStore:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from fastq.app.schedule import Entry
+    from fastq.transport.redis.locks import Lock
     from fastq.transport.redis.schedule import ScheduleStore
 
 logger = logging.getLogger(__name__)
@@ -46,8 +47,8 @@ SAY_AGAIN_S: Final = 60.0
 #: The namespace of task ids: whoever knows application, entry and due time knows the id.
 _IDS: Final = UUID("6f7a6d32-5f0c-5d0b-9d0e-7c1f3a1f6a53")
 
-#: From an entry and a due time to the list on the broker and the message.
-Compose: TypeAlias = Callable[["Entry", int], tuple[str, bytes | str]]
+#: From an entry and a due time to the list on the broker, the message, and the lock of a unique task.
+Compose: TypeAlias = Callable[["Entry", int], "tuple[str, bytes | str, Lock | None]"]
 
 
 def firing_id(app: str, entry: str, due_ms: int) -> str:
@@ -204,10 +205,18 @@ class Scheduler:
 
     def _fire(self, row: Row, due_ms: int) -> None:
         entry = row.entry
-        queue, message = ("", b"") if row.skipping else self._composed(entry, due_ms)
+        queue, message, lock = ("", b"", None) if row.skipping else self._composed(entry, due_ms)
+        task_id = "" if lock is None else firing_id(self._app, entry.name, due_ms)
         try:
             answer = self._store.fire(
-                self._lead, entry.name, due_ms=due_ms, spec=entry.schedule.spec, queue=queue, message=message
+                self._lead,
+                entry.name,
+                due_ms=due_ms,
+                spec=entry.schedule.spec,
+                queue=queue,
+                message=message,
+                lock=lock,
+                task_id=task_id,
             )
         except redis.ResponseError as error:
             if isinstance(error, redis.exceptions.ReadOnlyError):
@@ -217,16 +226,18 @@ class Scheduler:
         if answer == "lost":
             raise Lost
         row.done(due_ms)
-        if answer == "sent" and message:
+        if answer == "held":
+            logger.info("Scheduler: %s is left out: the task before it waits or runs, and is unique.", entry.name)
+        elif answer == "sent" and message:
             self._tell(entry, due_ms)
 
-    def _composed(self, entry: Entry, due_ms: int) -> tuple[str, bytes | str]:
+    def _composed(self, entry: Entry, due_ms: int) -> tuple[str, bytes | str, Lock | None]:
         try:
             return self._compose(entry, due_ms)
         except Exception:
             # Another try would end the same way: this due time is recorded, and nothing is sent.
             logger.exception("Scheduler: no message can be made for %s (%s).", entry.name, entry.task)
-            return "", b""
+            return "", b"", None
 
     def _refused(self, row: Row, error: redis.ResponseError) -> None:
         """The server takes no message, or not this one: memory is full, or the queue's key is no list."""

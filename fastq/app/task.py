@@ -31,8 +31,9 @@ if TYPE_CHECKING:
     from fastq.producer.options import SendOptions
 
     class TaskSendOptions(SendOptions, total=False):
-        """Options of a send, and what follows it."""
+        """Options of a send, and what follows it; `unique=False` sends a unique task whatever waits."""
 
+        unique: bool
         link: Signature[Any] | Sequence[Signature[Any]]
         link_error: Signature[Any] | Sequence[Signature[Any]]
 
@@ -63,6 +64,10 @@ class TaskOptions(msgspec.Struct, frozen=True, kw_only=True):
     rate_limit: str | None = None
     expires: float | None = None
     send_events: bool = True
+    #: One waiting or running task per key: True (all arguments), an argument's name, or a function of the arguments
+    #: that returns the key. Sending another returns the handle of the first, for `unique_for` seconds at most.
+    unique: bool | str | Callable[..., str] = False
+    unique_for: float = 3600.0
     #: Attempts after the first; None: no end of them.
     max_retries: int | None = 3
     default_retry_delay: float = 180.0
@@ -103,6 +108,8 @@ class TaskArguments(TypedDict, total=False):
     rate_limit: str | None
     expires: float | None
     send_events: bool
+    unique: bool | str | Callable[..., str]
+    unique_for: float
     max_retries: int | None
     default_retry_delay: float
     autoretry_for: Iterable[type[BaseException]]
@@ -123,6 +130,7 @@ class BaseTask(Generic[P, R]):
         self.function: Callable[..., Any] = function
         self.name: str = name
         self.options: TaskOptions = options
+        self.is_unique: bool = options.unique is not False
         self.is_coroutine: bool = inspect.iscoroutinefunction(function)
         self.__name__: str = getattr(function, "__name__", name)
         self.__doc__ = function.__doc__
@@ -201,8 +209,8 @@ class BaseTask(Generic[P, R]):
         immutable: bool = False,
         **options: Any,
     ) -> Signature[R]:
-        """A signature with options."""
-        return of_task(self, args, kwargs or {}, immutable=immutable).set(**options)
+        """A signature with options. Raises OptionError for a unique task, unless with unique=False."""
+        return of_task(self, args, kwargs or {}, immutable=immutable, unique=options.pop("unique", True)).set(**options)
 
     def map(self, items: Iterable[Any]) -> Signature[list[R]]:
         """One message that has it called for each of `items`; its result is the list of results."""

@@ -9,6 +9,7 @@ from fastq import clock
 from fastq.memory.keyspace import Keyspace, Words, script
 from fastq.results import chord
 from fastq.results.redis import SCRIPT as RESULT
+from fastq.transport.redis import locks
 
 
 @script(RESULT)
@@ -71,3 +72,33 @@ def finish_chord(space: Keyspace, keys: Words, words: Words) -> Any:
     space.run([b"DEL", *keys[:4]])
     space.run([b"SET", claim, b"done", b"EX", seconds])
     return 1
+
+
+@script(locks.SEND)
+def send_once(space: Keyspace, keys: Words, words: Words) -> Any:
+    """Push a message and take its lock, unless somebody has it."""
+    (lock, queue), (task_id, hold_ms, message) = keys, words
+    holder = space.find(lock, bytes)
+    if holder is not None:
+        return holder
+    space.run([b"LPUSH", queue, message])
+    space.run([b"SET", lock, task_id, b"PX", hold_ms])
+    return b""
+
+
+@script(locks.HOLD)
+def hold_lock(space: Keyspace, keys: Words, words: Words) -> Any:
+    """Take or keep a lock."""
+    (lock,), (task_id, hold_ms) = keys, words
+    holder = space.find(lock, bytes)
+    if holder not in (None, task_id):
+        return holder
+    space.run([b"SET", lock, task_id, b"PX", hold_ms])
+    return b""
+
+
+@script(locks.RELEASE)
+def release_lock(space: Keyspace, keys: Words, words: Words) -> Any:
+    """Give a lock back, if it is this task's."""
+    (lock,), (task_id,) = keys, words
+    return space.run([b"DEL", lock]) if space.find(lock, bytes) == task_id else 0

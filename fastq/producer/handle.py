@@ -23,17 +23,19 @@ def as_stored(value: Any) -> Any:
 class Handle(Generic[T]):
     """A task that was sent: its id, and its result once there is one. Threads may share it.
 
-    `parent` is the Handle or GroupHandle of what comes before it in a workflow, or None.
+    `parent` is the Handle or GroupHandle of what comes before it in a workflow, or None. `existed` is true if nothing
+    was sent, because the task is unique and this one waits or runs already.
 
-    Everything but `id` and `parent` asks the result store and blocks for that. Raises ResultsUnavailable when it cannot
-    be asked.
+    Everything but `id`, `parent` and `existed` asks the result store and blocks for that. Raises ResultsUnavailable
+    when it cannot be asked.
     """
 
-    __slots__ = ("_decode", "_store", "id", "parent")
+    __slots__ = ("_decode", "_store", "existed", "id", "parent")
 
     def __init__(self, task_id: str, *, store: Store, decode: Callable[[Any], T] = as_stored) -> None:
         self.id: str = task_id
         self.parent: Any = None
+        self.existed: bool = False
         self._store = store
         self._decode = decode
 
@@ -89,10 +91,11 @@ class Handle(Generic[T]):
 class AsyncHandle(Generic[T]):
     """The same for a program with an event loop."""
 
-    __slots__ = ("_decode", "_store", "id")
+    __slots__ = ("_decode", "_store", "existed", "id")
 
     def __init__(self, task_id: str, *, store: AsyncStore, decode: Callable[[Any], T] = as_stored) -> None:
         self.id: str = task_id
+        self.existed: bool = False
         self._store = store
         self._decode = decode
 

@@ -6,7 +6,7 @@ import weakref
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from fastq.errors import BrokerError, OptionError
+from fastq.errors import BrokerError, BrokerUnavailable, OptionError
 from fastq.producer.compose import Composer, Push
 from fastq.producer.handle import AsyncHandle, Handle, as_stored
 from fastq.producer.options import RETRIES, TIMEOUT_S, ProducerSettings
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from fastq.producer.post import Post
     from fastq.producer.store import Store
     from fastq.transport.connect import Endpoint
+    from fastq.transport.redis.locks import Lock
 
 #: Messages per LPUSH. One costs 140 µs each, 100 cost 7, 500 cost 6, 2,000 cost 7 again (Redis on the same host).
 CHUNK = 500
@@ -149,6 +150,29 @@ class Producer:
         self._push(composed)
         return Handle(composed.ids[0], store=self._store, decode=decode)
 
+    def send_once(
+        self,
+        name: str,
+        args: Sequence[Any] | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+        *,
+        lock: Lock,
+        decode: Callable[[Any], Any] = as_stored,
+        **options: Unpack[SendOptions],
+    ) -> Handle[Any]:
+        """Send one task, unless another has this lock: then the handle is that one's, and `existed` is true.
+
+        Lock and message are one step on the broker, past a buffer. Whoever runs the task gives the lock back.
+        """
+        holder, existed = self._push_once(self._composer.one(name, args, kwargs, options), lock)
+        handle = Handle(holder, store=self._store, decode=decode)
+        handle.existed = existed
+        return handle
+
+    def carry_out(self, command: bytes) -> Any:
+        """Have the broker carry out one command that does no harm if it is repeated. Raises BrokerError."""
+        return asked(self._lines, command)
+
     def send_many(
         self, name: str, many: Iterable[Arguments], *, chunk: int = CHUNK, **options: Unpack[SendOptions]
     ) -> list[str]:
@@ -228,6 +252,16 @@ class Producer:
         lines.deliver(post)
         return post.finish()
 
+    def _push_once(self, composed: Push, lock: Lock) -> tuple[str, bool]:
+        """Whose the lock is, and whether it was before."""
+        from fastq.producer.once import OncePost
+
+        lines, settings = self._lines, self._settings
+        post = OncePost(composed, lock, retries=settings.retries, confirm=settings.confirm, where=lines.where)
+        lines.deliver(post)
+        post.finish()
+        return post.holder, post.existed
+
     # What needs Redis, made on first use. Threads that come at the same time may each make one; all keep the first.
 
     @property
@@ -286,6 +320,21 @@ def _together(composed: Sequence[Push]) -> Iterator[list[Push]]:
         yield list(by_key.values())
 
 
+def asked(lines: Lines, command: bytes) -> Any:
+    """The answer to one command. Raises BrokerError."""
+    from hiredis import HiredisError
+
+    from fastq.producer.post import Lost
+
+    try:
+        (reply,) = lines.ask(command)
+    except Lost as lost:
+        raise BrokerUnavailable(f"{lines.where} closed the connection or did not answer: {lost}") from lost
+    if isinstance(reply, HiredisError):
+        raise lines.explain(str(reply))
+    return reply
+
+
 def with_sent(error: BrokerError, sent: Sequence[str]) -> BrokerError:
     """Return the same error, knowing also of the chunks that were sent before."""
     evidence = {**error.evidence, "sent_ids": (*sent, *error.sent_ids)}
@@ -333,6 +382,22 @@ class AsyncProducer:
         await self._push(composed)
         return AsyncHandle(composed.ids[0], store=self._store, decode=decode)
 
+    async def send_once(
+        self,
+        name: str,
+        args: Sequence[Any] | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+        *,
+        lock: Lock,
+        decode: Callable[[Any], Any] = as_stored,
+        **options: Unpack[SendOptions],
+    ) -> AsyncHandle[Any]:
+        """Send one task, unless another has this lock: then the handle is that one's, and `existed` is true."""
+        holder, existed = await self._push_once(self._composer.one(name, args, kwargs, options), lock)
+        handle = AsyncHandle(holder, store=self._store, decode=decode)
+        handle.existed = existed
+        return handle
+
     async def send_many(
         self, name: str, many: Iterable[Arguments], *, chunk: int = CHUNK, **options: Unpack[SendOptions]
     ) -> list[str]:
@@ -367,6 +432,15 @@ class AsyncProducer:
         post: Post = lines.post([composed], retries=self._settings.retries, confirm=self._settings.confirm)
         await lines.deliver(post)
         post.finish()
+
+    async def _push_once(self, composed: Push, lock: Lock) -> tuple[str, bool]:
+        from fastq.producer.once import OncePost
+
+        lines, settings = self._lines, self._settings
+        post = OncePost(composed, lock, retries=settings.retries, confirm=settings.confirm, where=lines.where)
+        await lines.deliver(post)
+        post.finish()
+        return post.holder, post.existed
 
     @property
     def _lines(self) -> AsyncLines:

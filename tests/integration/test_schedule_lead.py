@@ -27,8 +27,8 @@ def entry(name: str = "tick", seconds: float = 0.2, missed: Missed = "once", **m
     return Entry(name=name, task=f"t.{name}", schedule=every(seconds), missed=missed, **more)
 
 
-def compose(wanted: Entry, due_ms: int) -> tuple[str, str]:
-    return QUEUE, f"{wanted.name} {due_ms} {firing_id(APP, wanted.name, due_ms)}"
+def compose(wanted: Entry, due_ms: int) -> tuple[str, str, None]:
+    return QUEUE, f"{wanted.name} {due_ms} {firing_id(APP, wanted.name, due_ms)}", None
 
 
 class Bench:
@@ -189,9 +189,9 @@ def test_a_lead_that_is_given_back_is_free_at_once(bench: Bench) -> None:
 def test_an_entry_that_is_refused_holds_up_no_other(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
     bench.client.set("p:text", "no list")
 
-    def make(wanted: Entry, due_ms: int) -> tuple[str, str]:
-        queue, message = compose(wanted, due_ms)
-        return ("p:text" if wanted.name == "bad" else queue), message
+    def make(wanted: Entry, due_ms: int) -> tuple[str, str, None]:
+        queue, message, _ = compose(wanted, due_ms)
+        return ("p:text" if wanted.name == "bad" else queue), message, None
 
     scheduler = bench.scheduler(entry("bad"), entry("tick"), make=make)
     steps(scheduler, until=lambda: len(bench.sent()) >= 5)
@@ -203,7 +203,7 @@ def test_an_entry_that_is_refused_holds_up_no_other(bench: Bench, caplog: pytest
 def test_arguments_that_cannot_be_written_are_told_and_passed_over(
     bench: Bench, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def make(wanted: Entry, due_ms: int) -> tuple[str, str]:
+    def make(wanted: Entry, due_ms: int) -> tuple[str, str, None]:
         if wanted.name == "bad":
             raise TypeError("not JSON")
         return compose(wanted, due_ms)

@@ -135,7 +135,7 @@ class Child:
     def _prepare(self, index: int) -> Any:
         """The task of this number for the runner; None if its frames are Python's."""
         task = self.app.tasks.get(self.names[index])
-        if task is None:
+        if task is None or task.is_unique:
             return None
         caller = self.executor.caller(task)
         function = caller if caller.checks or caller.prefix else task.function

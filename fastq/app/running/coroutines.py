@@ -96,6 +96,10 @@ class Flying(Executor):
         vars(self).update(vars(shared))
         self.port = door
 
+    def say_apart(self, command: bytes, request: Request) -> None:
+        """Not in the loop, for it blocks."""
+        asyncio.get_running_loop().run_in_executor(None, super().say_apart, command, request)
+
 
 class Flown:
     """One task in flight."""

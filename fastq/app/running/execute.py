@@ -18,6 +18,7 @@ from fastq.app.running import context
 from fastq.app.running.arguments import Caller, caller_of
 from fastq.app.running.context import Request
 from fastq.app.running.follow import Follow
+from fastq.app.running.freeing import command_of, say_apart
 from fastq.app.running.letters import Letters
 from fastq.app.running.message import Message, open_message
 from fastq.app.running.results import Results, error_fields, moment
@@ -234,7 +235,12 @@ class Executor:
         self.tell(task, request, end)
         self.port.note_end(end.counted)
         letter = self.letters.failed(raw, task, request, end.error) if end.state == "FAILURE" else None
+        apart = b""
+        if task.is_unique:
+            stored, apart = self.freed(task, request, end, stored, late=late)
         self.settle(end.decision, raw=raw, late=late, stored=stored, letter=letter)
+        if apart:
+            self.say_apart(apart, request)
         if isinstance(end.error, (SystemExit, KeyboardInterrupt)):
             raise SystemExit(getattr(end.error, "code", 1))
 
@@ -262,6 +268,21 @@ class Executor:
         if embed.get("chord"):
             return self.counted(request, end, stored)
         return end, stored
+
+    def freed(
+        self, task: BaseTask[Any, Any], request: Request, end: End | None, stored: tuple[int, bytes], *, late: bool
+    ) -> tuple[tuple[int, bytes], bytes]:
+        """What is stored together with what gives a unique task's lock back, or this apart, for another server."""
+        command = command_of(self.app, task, request, end, late=late)
+        if not command:
+            return stored, b""
+        if self.results.enabled and not self.app.producer.stores_results_there:
+            return stored, command
+        return (1 + stored[0], command + stored[1]), b""
+
+    def say_apart(self, command: bytes, request: Request) -> None:
+        """Tell the broker about a lock; blocks."""
+        say_apart(self.app, command, task_id=request.id)
 
     def counted(self, request: Request, end: End, stored: tuple[int, bytes]) -> tuple[End, tuple[int, bytes]]:
         """Store the end of a chord's part, and count it: at once, and not with the outcome of the frame."""

@@ -53,7 +53,7 @@ class Judge:
         elif kind in ("unknown", "invalid"):
             logger.error("Message %s was refused: %s", request.id, verdict.reason)
             letter = self.executor.letters.refused(raw, "undecodable", verdict.reason)
-            self.executor.settle("reject", raw=raw, late=late, letter=letter)
+            self._settle(task, request, "reject", raw=raw, late=late, letter=letter)
         else:
             self._failed(verdict, task, request, raw=raw, late=late)
 
@@ -73,7 +73,7 @@ class Judge:
         end, stored = self.executor.ended(task, request, end)
         self.executor.tell_failure(task, request, end)
         letter = self.executor.letters.poisoned(raw, verdict) if poison and not verdict.put_aside else None
-        self.executor.settle(fate, raw=raw, late=late, stored=stored, letter=letter)
+        self._settle(task, request, fate, raw=raw, late=late, stored=stored, letter=letter)
 
     def _fate(self, verdict: Verdict, task: BaseTask[Any, Any]) -> str:
         own, conf = task.options, self.executor.app.conf
@@ -97,4 +97,23 @@ class Judge:
             signum=verdict.signal_number or None,
             expired=verdict.kind == "expired",
         )
-        self.executor.settle("ack", raw=raw, late=late, stored=stored)
+        self._settle(task, request, "ack", raw=raw, late=late, stored=stored)
+
+    def _settle(
+        self,
+        task: BaseTask[Any, Any],
+        request: Request,
+        fate: str,
+        *,
+        raw: bytes,
+        late: bool,
+        stored: tuple[int, bytes] = (0, b""),
+        letter: bytes | None = None,
+    ) -> None:
+        """The end of a task, with which a unique one gives its lock back."""
+        apart = b""
+        if task.is_unique:
+            stored, apart = self.executor.freed(task, request, None, stored, late=late)
+        self.executor.settle(fate, raw=raw, late=late, stored=stored, letter=letter)
+        if apart:
+            self.executor.say_apart(apart, request)

@@ -15,6 +15,7 @@ import msgspec
 import redis
 
 from fastq.transport.redis.keys import Keys
+from fastq.transport.redis.locks import Lock
 
 #: Milliseconds that a lead outlives its holder: as long nothing is sent after a crash.
 LEAD_MS: Final = 5_000
@@ -70,8 +71,9 @@ return {1, now}
 """
 )
 
-#: KEYS: lead, entries, queue. ARGV: value, name, due time, spec, message ("": none). Answers: "sent", "done" if this
-#: due time was done before, "lost". The push comes first: where it is refused, nothing has been recorded.
+#: KEYS: lead, entries, queue, and the lock of a unique task. ARGV: value, name, due time, spec, message ("": none), and
+#: of a unique task: id, milliseconds. Answers: "sent", "done" if this due time was done before, "lost", "held" if
+#: another has the lock: then it is only recorded. The push comes first: where it is refused, nothing has been recorded.
 _FIRE: Final = (
     _NOW
     + """
@@ -79,12 +81,14 @@ if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 'lost' end
 local known = redis.call('HGET', KEYS[2], ARGV[2])
 local last, sent = string.match(known or '', '^(%d+) (%d+) ')
 if last and tonumber(last) >= tonumber(ARGV[3]) then return 'done' end
-if ARGV[5] ~= '' then
+local held = KEYS[4] and redis.call('EXISTS', KEYS[4]) == 1
+if ARGV[5] ~= '' and not held then
     redis.call('LPUSH', KEYS[3], ARGV[5])
+    if KEYS[4] then redis.call('SET', KEYS[4], ARGV[6], 'PX', ARGV[7]) end
     sent = string.format('%.0f', now)
 end
 redis.call('HSET', KEYS[2], ARGV[2], ARGV[3] .. ' ' .. (sent or '0') .. ' ' .. ARGV[4])
-return 'sent'
+return held and 'held' or 'sent'
 """
 )
 
@@ -148,11 +152,23 @@ class ScheduleStore:
         return now if ours else None
 
     def fire(
-        self, lead: str, name: str, *, due_ms: int, spec: str, queue: str, message: bytes | str
-    ) -> Literal["sent", "done", "lost"]:
-        """Send the message of a due time to the list `queue`, and record it. An empty message: only record it."""
-        keys = [self._lead, self._entries, queue]
-        answer: bytes = self._ask(self._fire, keys, [lead, name, due_ms, spec, message])
+        self,
+        lead: str,
+        name: str,
+        *,
+        due_ms: int,
+        spec: str,
+        queue: str,
+        message: bytes | str,
+        lock: Lock | None = None,
+        task_id: str = "",
+    ) -> Literal["sent", "done", "lost", "held"]:
+        """Send the message of a due time to the list `queue`, and record it. An empty message, or a lock that another
+        task has: only record it. A lock that is free is this task's from then on."""
+        keys, words = [self._lead, self._entries, queue], [lead, name, due_ms, spec, message]
+        if lock is not None:
+            keys, words = [*keys, lock.key], [*words, task_id, lock.hold_ms]
+        answer: bytes = self._ask(self._fire, keys, words)
         return answer.decode()  # type: ignore[return-value]
 
     def leave(self, lead: str) -> None:
