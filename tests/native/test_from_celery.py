@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from celery import _state
+from celery import _state, signals
 
 from tests.fix_lab import RESULT_S, Lab
 from tests.fix_worker import ROOT
@@ -38,6 +38,7 @@ def test_both_do_the_same(lab: Lab, monkeypatch: pytest.MonkeyPatch, module: str
     # Celery gives the tasks of one application to every other of the process, and takes the last for the current one.
     monkeypatch.setattr(_state, "_on_app_finalizers", set())
     monkeypatch.setattr(_state._tls, "current_app", _state._tls.current_app)
+    monkeypatch.setattr(signals.task_failure, "receivers", [])
     monkeypatch.delitem(sys.modules, module, raising=False)
     shop: Any = importlib.import_module(module)
     worker = lab.worker("-Q", "celery,shipping", app=module, env={"ORDERS_REDIS": lab.db.url})
