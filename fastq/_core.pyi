@@ -467,6 +467,7 @@ class Runner:
         success: _Signal,
         key_prefix: bytes = b"",
         expires_s: int | None = None,
+        largest: int = ...,
         guard: bytes = b"",
         started: bytes = b"",
         task_decides: bool = False,

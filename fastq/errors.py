@@ -29,6 +29,7 @@
     ├── TaskError                  a task's own
     │   ├── TaskFailed             it raised, elsewhere; what it raised, in words
     │   ├── TaskRevoked            it was revoked and will not run
+    │   ├── ResultTooLarge         it has returned more than is stored
     │   ├── UnknownTask            nobody registered that name
     │   ├── MemoryLimitExceeded    its process has grown over the limit; a MemoryError, too
     │   ├── SoftTimeLimitExceeded  raised in it: it should come to an end now
@@ -248,6 +249,10 @@ class ChordError(TaskError):
 
 class TaskRevoked(TaskError):
     """A task was revoked: it did not run, or was ended."""
+
+
+class ResultTooLarge(TaskError):
+    """A task has returned more than the result store is to take (`result_max_bytes`)."""
 
 
 class UnknownTask(TaskError):

@@ -192,6 +192,7 @@ cdef class Runner:
     cdef readonly bint interruptible
     cdef readonly uint64_t began_ns         # when the task began that runs, or ran last
     cdef uint64_t max_tasks
+    cdef size_t largest                     # bytes of a result text that is stored from here
     cdef double idle_s
     cdef bint task_decides                  # a task that ignores results does so whatever its message says
     cdef Buffer body, json, resp
@@ -213,8 +214,8 @@ cdef class Runner:
     def __init__(self, ChildPort port, *, uint32_t tasks, Stack task_stack, prepare, decode, loads, encode, quote,
                  stamp, on_error, hostname, prerun, postrun, success, bytes key_prefix=b"", expires_s=None,
                  bytes guard=b"", bytes started=b"", bint task_decides=False, uint64_t max_tasks=0, double idle_s=-1.0,
-                 EventPen pen=None, unpack=None):
-        self.pen, self.unpack = pen, unpack
+                 EventPen pen=None, unpack=None, largest=LARGE_TEXT):
+        self.pen, self.unpack, self.largest = pen, unpack, min(largest, LARGE_TEXT)
         self.port, self.task_stack, self.prepare = port, task_stack, prepare
         self.tasks = [False] * tasks        # False: not prepared yet
         self.decode, self.loads, self.encode, self.quote, self.stamp = decode, loads, encode, quote, stamp
@@ -584,7 +585,7 @@ cdef class Runner:
         self.json.size = 0
         put(&self.json, b'{"status": "SUCCESS", "result": ', 32)
         self.put_value(value)
-        if self.json.size > LARGE_TEXT:
+        if self.json.size > self.largest:
             return False
         put(&self.json, b', "traceback": null, "children": ', 33)
         children = request._children

@@ -65,6 +65,8 @@ class Settings(msgspec.Struct, kw_only=True):
     task_eager_propagates: bool = False
     #: Seconds that a result is kept; None or 0: for ever.
     result_expires: float | None = 86400.0
+    #: Bytes of a stored result at most, as JSON. What is larger fails with ResultTooLarge. Redis takes 512 MiB.
+    result_max_bytes: int = 128 * 1024 * 1024
     #: Store name, arguments, worker and queue with each result.
     result_extended: bool = False
 

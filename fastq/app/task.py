@@ -56,6 +56,8 @@ class TaskOptions(msgspec.Struct, frozen=True, kw_only=True):
     acks_on_failure_or_timeout: bool | None = None
     reject_on_worker_lost: bool | None = None
     ignore_result: bool | None = None
+    #: Seconds that its results are kept; 0: for ever.
+    result_expires: float | None = None
     store_errors_even_if_ignored: bool | None = None
     track_started: bool | None = None
     time_limit: float | None = None
@@ -101,6 +103,7 @@ class TaskArguments(TypedDict, total=False):
     acks_on_failure_or_timeout: bool | None
     reject_on_worker_lost: bool | None
     ignore_result: bool | None
+    result_expires: float | None
     store_errors_even_if_ignored: bool | None
     track_started: bool | None
     time_limit: float | None

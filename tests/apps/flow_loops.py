@@ -26,6 +26,16 @@ async def plus(x: int, y: int = 0) -> int:
     return x + y
 
 
+@app.task(name="l.brief", result_expires=60)
+async def brief() -> int:
+    return 1
+
+
+@app.task(name="l.text")
+async def text(size: int) -> str:
+    return "x" * size
+
+
 @app.task(name="l.works", bind=True)
 async def works(self: BaseTask[Any, Any], token: str) -> int:
     self.progress(0.5, "half")

@@ -83,5 +83,35 @@ def hard() -> None:
 
 
 @app.task
+def text(size: int) -> str:
+    return "x" * size
+
+
+@app.task(autoretry_for=(Exception,))
+def retried_text(size: int) -> str:
+    return "x" * size
+
+
+@app.task(result_expires=60)
+def brief() -> int:
+    return 1
+
+
+@app.task(result_expires=60, track_started=True)
+def brief_tracked() -> int:
+    return 1
+
+
+@app.task(result_expires=60)
+def brief_failure() -> None:
+    raise LookupError("gone soon")
+
+
+@app.task(result_expires=0)
+def lasting() -> int:
+    return 1
+
+
+@app.task
 def unwritable() -> object:
     return object()

@@ -127,6 +127,7 @@ class Child:
             success=signals.task_success,
             key_prefix=self.results.key_prefix,
             expires_s=self.results.expires_s,
+            largest=self.results.largest,
             guard=GUARD,
             started=encode_text(own_process(self.node)).encode(),
             **more,
@@ -137,9 +138,12 @@ class Child:
         task = self.app.tasks.get(self.names[index])
         if task is None or task.is_unique:
             return None
+        conf, own = self.app.conf, task.options
+        tracked, own_expires = choose(own.track_started, conf.task_track_started), own.result_expires is not None
+        if tracked and own_expires:
+            return None  # STARTED, too, is stored with the runner's one time to live
         caller = self.executor.caller(task)
         function = caller if caller.checks or caller.prefix else task.function
-        conf, own = self.app.conf, task.options
         return _core.PlainTask(
             _Facts(task, ignore_result=not self.results.enabled or choose(own.ignore_result, conf.task_ignore_result)),
             fun=function,
@@ -148,8 +152,8 @@ class Child:
             store=self._store,
             follow=_follows_nothing,
             log_success=self._after_success(task),
-            in_ring=self.results.enabled,
-            tracked=choose(own.track_started, conf.task_track_started),
+            in_ring=self.results.enabled and not own_expires,
+            tracked=tracked,
         )
 
     @staticmethod
@@ -165,7 +169,7 @@ class Child:
         return after
 
     def _store(self, request: Any, value: Any) -> None:
-        """For a result that is too large for the compiled way."""
+        """For a result that is too large for the compiled way, or has a time to live of its own."""
         count, data = self.results.commands("SUCCESS", value, request=request)
         if count:
             self.port.store(count, data)

@@ -22,7 +22,16 @@ from fastq.app.running.freeing import command_of, say_apart
 from fastq.app.running.letters import Letters
 from fastq.app.running.message import Message, open_message
 from fastq.app.running.results import Results, error_fields, moment
-from fastq.errors import ArgumentError, Ignore, PeerError, Reject, ResultsUnavailable, Retry, UnknownTask
+from fastq.errors import (
+    ArgumentError,
+    Ignore,
+    PeerError,
+    Reject,
+    ResultsUnavailable,
+    ResultTooLarge,
+    Retry,
+    UnknownTask,
+)
 from fastq.results.redis import ENDS
 from fastq.wire.redelivery import mark_redelivered
 
@@ -168,7 +177,7 @@ class Executor:
     def _asks_again(task: BaseTask[Any, Any], request: Request, error: BaseException) -> Retry | None:
         """The retry that the task's options ask for."""
         own = task.options
-        if isinstance(error, ArgumentError) or not isinstance(error, own.autoretry_for):
+        if isinstance(error, (ArgumentError, ResultTooLarge)) or not isinstance(error, own.autoretry_for):
             return None
         if isinstance(error, own.dont_autoretry_for):
             return None

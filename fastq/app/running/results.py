@@ -6,6 +6,7 @@ import datetime
 from typing import TYPE_CHECKING, Any
 
 from fastq import clock
+from fastq.errors import ResultTooLarge
 from fastq.producer.post import pack
 from fastq.producer.store import RESULT_KEY, Store
 from fastq.results.redis import ENDS, guarded, set_commands
@@ -27,7 +28,15 @@ class Results:
         self.enabled = bool(conf.result_backend)
         prefix = str(conf.result_backend_transport_options.get("global_keyprefix") or "")
         self.key_prefix = (prefix + RESULT_KEY).encode()
-        self.expires_s = int(conf.result_expires) if conf.result_expires else None
+        self.expires_s: int | None = _seconds(conf.result_expires)
+        #: Bytes of a record at most.
+        self.largest: int = conf.result_max_bytes
+        # Of the tasks that have their own.
+        self._own_expires_s = {
+            name: _seconds(task.options.result_expires)
+            for name, task in app.tasks.items()
+            if task.options.result_expires is not None
+        }
 
     def commands(
         self, state: str, value: Any, *, request: Request, traceback: str | None = None, began: str = ""
@@ -35,14 +44,23 @@ class Results:
         """(how many, RESP) commands that store the state; (0, b"") without a store. Raises what encoding raises.
 
         `began`: when the attempt began (`moment`), for states that are no end: what has ended since then stays.
+        Raises ResultTooLarge, too.
         """
         if not self.enabled:
             return 0, b""
         key = self.key_prefix + request.id.encode()
         data = encode_text(self.record(state, value, request=request, traceback=traceback)).encode()
+        if len(data) > self.largest:
+            raise ResultTooLarge(
+                f"the result has {len(data):,} bytes as JSON, result_max_bytes allows {self.largest:,}; "
+                "store it elsewhere and return where it is"
+            )
+        expires_s = self.expires_s
+        if self._own_expires_s:
+            expires_s = self._own_expires_s.get(request.message.header.task or "", expires_s)
         if state == "SUCCESS":
-            return set_commands(key, data, self.expires_s)
-        return guarded(key, data, self.expires_s, began="" if state in ENDS else began)
+            return set_commands(key, data, expires_s)
+        return guarded(key, data, expires_s, began="" if state in ENDS else began)
 
     def foreign(self, task_id: str, error: Any, *, traceback: str | None, group_id: str | None) -> tuple[int, bytes]:
         """The same for the failure of a task that will not run. `error` is what `error_fields` returns."""
@@ -78,6 +96,11 @@ class Results:
         }
         ids = {"group_id": request.group, "parent_id": request.parent_id}
         return {**fields, **{name: found for name, found in ids.items() if found}, "task_id": request.id}
+
+
+def _seconds(given: float | None) -> int | None:
+    """How long Redis is told to keep a result: whole seconds, one at least; None for ever."""
+    return max(1, int(given)) if given else None
 
 
 def moment(at: float) -> str:
