@@ -86,15 +86,14 @@ def send_once(space: Keyspace, keys: Words, words: Words) -> Any:
     return b""
 
 
-@script(locks.HOLD)
-def hold_lock(space: Keyspace, keys: Words, words: Words) -> Any:
-    """Take or keep a lock."""
+@script(locks.KEEP)
+def keep_lock(space: Keyspace, keys: Words, words: Words) -> Any:
+    """Keep a lock for longer, if it is this task's."""
     (lock,), (task_id, hold_ms) = keys, words
-    holder = space.find(lock, bytes)
-    if holder not in (None, task_id):
-        return holder
+    if space.find(lock, bytes) != task_id:
+        return 0
     space.run([b"SET", lock, task_id, b"PX", hold_ms])
-    return b""
+    return 1
 
 
 @script(locks.RELEASE)

@@ -24,13 +24,15 @@ if TYPE_CHECKING:
 class OncePost(Post):
     """The sending of one message under a lock; `holder` is the id of the task that has the lock afterwards."""
 
+    doubtful: bool
+
     def __init__(self, push: Push, lock: Lock, *, retries: int, confirm: Replicas | None, where: str) -> None:
         super().__init__([push], retries=retries, confirm=confirm, where=where)
         self._push, self._lock = push, lock
         self.holder: str = push.ids[0]
         #: Whether it was not sent, because of the lock.
         self.existed: bool = False
-        self._asked_again = False
+        self._asked_again: bool = False
 
     def request(self) -> tuple[bytes, int]:
         """As of every post; what is in doubt is asked again as it was."""
@@ -42,7 +44,8 @@ class OncePost(Post):
 
     def answered(self, replies: Sequence[Any], explain: Explain) -> bool:
         """As of every post."""
-        in_doubt, self._asked_again, self.doubtful = self.doubtful, self.doubtful, False
+        in_doubt = self._asked_again = self.doubtful
+        self.doubtful = False
         over = super().answered(replies, explain)
         self.doubtful = in_doubt and bool(self.left)
         return over

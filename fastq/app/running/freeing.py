@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from fastq.app.unique import HEADER, lock_again, lock_key
 from fastq.errors import BrokerError, Retry
-from fastq.transport.redis.locks import hold, release
+from fastq.transport.redis.locks import keep, release
 
 if TYPE_CHECKING:
     from fastq.app.app import FastQ
@@ -29,7 +29,7 @@ def command_of(app: FastQ, task: BaseTask[..., object], request: Request, end: E
         return b""
     if end is not None and end.state == "RETRY":
         delay_s = end.error.countdown or 0.0 if isinstance(end.error, Retry) else 0.0
-        return hold(lock_again(app, task, key, delay_s=delay_s), request.id)
+        return keep(lock_again(app, task, key, delay_s=delay_s), request.id)
     if end is not None and end.decision == "requeue" and late:
         return b""
     return release(lock_key(app, task.name, key), request.id)

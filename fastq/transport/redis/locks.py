@@ -18,12 +18,12 @@ redis.call('LPUSH', KEYS[2], ARGV[3])
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 return ''"""
 
-#: KEYS: lock. ARGV: id, milliseconds. Takes or keeps a lock; returns whose it is, "" if it is ours.
-HOLD: Final = b"""\
-local holder = redis.call('GET', KEYS[1])
-if holder and holder ~= ARGV[1] then return holder end
+#: KEYS: lock. ARGV: id, milliseconds. Keeps a lock for longer, if it is ours. One that is gone is not taken again: the
+#: next attempt may have run and ended already.
+KEEP: Final = b"""\
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
-return ''"""
+return 1"""
 
 #: KEYS: lock. ARGV: id. Gives it back, if it is ours.
 RELEASE: Final = b"""\
@@ -38,9 +38,9 @@ class Lock(NamedTuple):
     hold_ms: int
 
 
-def hold(lock: Lock, task_id: str) -> bytes:
-    """The command that takes a lock for a task, or keeps it for longer."""
-    return pack("EVAL", HOLD, 1, lock.key, task_id, lock.hold_ms)
+def keep(lock: Lock, task_id: str) -> bytes:
+    """The command that keeps a lock for longer, if it is this task's."""
+    return pack("EVAL", KEEP, 1, lock.key, task_id, lock.hold_ms)
 
 
 def release(key: str, task_id: str) -> bytes:
