@@ -24,6 +24,7 @@ from fastq.app.running.judge import Judge
 from fastq.app.running.letters import Letters
 from fastq.app.running.progress import report
 from fastq.app.running.results import Results
+from fastq.child.events import Eventer, shown
 from fastq.errors import MemoryLimitExceeded, SoftTimeLimitExceeded
 from fastq.results.redis import GUARD
 from fastq.wire.kombu_json import encode_text, loads
@@ -49,7 +50,12 @@ class Child:
         app.current_request = context.running_request
         self.results = Results(app)
         self.executor = Executor(
-            app, port=port, node=node, letters=Letters(dead_letter, node=node), results=self.results
+            app,
+            port=port,
+            node=node,
+            letters=Letters(dead_letter, node=node),
+            results=self.results,
+            eventer=Eventer(hostname=node, port=port),
         )
         app.report_progress = functools.partial(report, self.executor)
         self.judge = Judge(self.executor)
@@ -109,6 +115,7 @@ class Child:
 
     def _make(self, kind: type[R], **more: Any) -> R:
         port: Any = self.port
+        pen: Any = self.executor.eventer and self.executor.eventer.pen
         return kind(
             port,
             tasks=len(self.names),
@@ -130,6 +137,7 @@ class Child:
             largest=self.results.largest,
             guard=GUARD,
             started=encode_text(own_process(self.node)).encode(),
+            pen=pen,
             **more,
         )
 
@@ -152,6 +160,7 @@ class Child:
             store=self._store,
             follow=_follows_nothing,
             log_success=self._after_success(task),
+            show=shown if own.send_events else None,
             in_ring=self.results.enabled and not own_expires,
             tracked=tracked,
         )

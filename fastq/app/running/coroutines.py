@@ -78,6 +78,8 @@ class Crew:
             executor.unknown(message, late=late)
             return None
         request = Request(message, hostname=executor.node)
+        if executor.comes_late(task, request, raw=raw, late=late):
+            return None
         return Flown(self, door, task=task, request=request).with_arguments(
             executor.caller(task), tuple(request.args), request.kwargs
         )
@@ -95,6 +97,7 @@ class Flying(Executor):
     def __init__(self, shared: Executor, door: FlightDoor) -> None:
         vars(self).update(vars(shared))
         self.port = door
+        self.eventer = self.eventer and self.eventer.at(door)
 
     def say_apart(self, command: bytes, request: Request) -> None:
         """Not in the loop, for it blocks."""
@@ -164,6 +167,7 @@ class Flown:
         self.executor = Flying(self.crew.executor, self.door)
         self.executor.began = moment(clock.now())
         task, request = self.task, self.request
+        self.executor.say("task-started", task, request)
         signals.task_prerun.send(task, task_id=request.id, task=task, args=request.args, kwargs=request.kwargs)
         self.executor._announce(task, request)
 
@@ -171,8 +175,9 @@ class Flown:
 
     async def succeed(self, value: Any) -> None:
         """With a result."""
-        log_success(self.task, self.request, value, self._runtime_s())
-        await self._conclude(End(state="SUCCESS", value=value))
+        runtime_s = self._runtime_s()
+        log_success(self.task, self.request, value, runtime_s)
+        await self._conclude(End(state="SUCCESS", value=value, runtime_s=runtime_s))
 
     async def _fail(self, error: BaseException) -> None:
         executor = self.ready_executor()

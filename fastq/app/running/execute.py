@@ -21,7 +21,8 @@ from fastq.app.running.follow import Follow
 from fastq.app.running.freeing import command_of, say_apart
 from fastq.app.running.letters import Letters
 from fastq.app.running.message import Message, open_message
-from fastq.app.running.results import Results, error_fields, moment
+from fastq.app.running.results import REVOKED, Results, error_fields, moment
+from fastq.child.events import Eventer, shown
 from fastq.errors import (
     ArgumentError,
     Ignore,
@@ -32,6 +33,7 @@ from fastq.errors import (
     Retry,
     UnknownTask,
 )
+from fastq.program import Verdict
 from fastq.results.redis import ENDS
 from fastq.wire.redelivery import mark_redelivered
 
@@ -55,6 +57,8 @@ class End(msgspec.Struct, frozen=True, kw_only=True):
 
     state: str
     value: Any = None
+    #: How long the function took.
+    runtime_s: float = 0.0
     error: BaseException | None = None
     traceback: str = ""
     #: What is stored of an error, if it is not its own type.
@@ -79,8 +83,18 @@ _COUNTED = {
 class Executor:
     """Carries out the frames of one child that runs functions, one at a time."""
 
-    def __init__(self, app: FastQ, *, port: Door, node: str, letters: Letters, results: Results) -> None:
+    def __init__(
+        self,
+        app: FastQ,
+        *,
+        port: Door,
+        node: str,
+        letters: Letters,
+        results: Results,
+        eventer: Eventer | None = None,
+    ) -> None:
         self.app, self.port, self.node, self.letters, self.results = app, port, node, letters, results
+        self.eventer = eventer
         self.follow = Follow(app, results)
         self._callers: dict[str, Caller] = {}
         #: When the current attempt began, as results are dated: a later attempt's end must not be overwritten.
@@ -117,6 +131,8 @@ class Executor:
             self.unknown(message, late=late)
             return
         request = Request(message, hostname=self.node)
+        if self.comes_late(task, request, raw=raw, late=late):
+            return
         end = self.attempt(task, request)
         self.conclude(task, request, end, raw=raw, late=late)
 
@@ -125,6 +141,7 @@ class Executor:
         context.tasks.push(task)
         context.requests.push(request)
         began, self.began = clock.monotonic(), moment(clock.now())
+        self.say("task-started", task, request)
         signals.task_prerun.send(task, task_id=request.id, task=task, args=request.args, kwargs=request.kwargs)
         self._announce(task, request)
         try:
@@ -133,8 +150,8 @@ class Executor:
                 value = self.caller(task)(*request.args, **request.kwargs)
             finally:
                 self.interruptible = False
-            end = End(state="SUCCESS", value=value)
-            log_success(task, request, value, clock.monotonic() - began)
+            end = End(state="SUCCESS", value=value, runtime_s=clock.monotonic() - began)
+            log_success(task, request, value, end.runtime_s)
         except Ended:
             raise
         except BaseException as error:
@@ -241,15 +258,12 @@ class Executor:
         late: bool,
     ) -> None:
         """The second half, which does not block: tell the application, end the frame."""
+        if late and end.decision != "ack":
+            self.say("task-rejected", task, request, requeue=end.decision == "requeue")
         self.tell(task, request, end)
         self.port.note_end(end.counted)
         letter = self.letters.failed(raw, task, request, end.error) if end.state == "FAILURE" else None
-        apart = b""
-        if task.is_unique:
-            stored, apart = self.freed(task, request, end, stored, late=late)
-        self.settle(end.decision, raw=raw, late=late, stored=stored, letter=letter)
-        if apart:
-            self.say_apart(apart, request)
+        self.settle_task(task, request, end.decision, end=end, raw=raw, late=late, stored=stored, letter=letter)
         if isinstance(end.error, (SystemExit, KeyboardInterrupt)):
             raise SystemExit(getattr(end.error, "code", 1))
 
@@ -327,10 +341,13 @@ class Executor:
     def tell(self, task: BaseTask[Any, Any], request: Request, end: End) -> None:
         """Log it, send the signals, call the task's own hooks."""
         if end.state == "SUCCESS":
+            if self.tells(task):
+                self.say("task-succeeded", task, request, result=shown(end.value), runtime=end.runtime_s)
             signals.task_success.send(task, result=end.value)
             call_hook(task.options.on_success, task, request, end.value)
         elif end.state == "RETRY":
             logger.info("Task %s[%s] retry: %s", task.name, request.id, end.error)
+            self.say("task-retried", task, request, exception=shown(_cause(end.error)), traceback=end.traceback)
             signals.task_retry.send(task, request=request, reason=end.error, einfo=end.traceback)
             call_hook(task.options.on_retry, task, request, end.error)
         elif end.state == "FAILURE":
@@ -347,10 +364,11 @@ class Executor:
             state=end.state,
         )
 
-    @staticmethod
-    def tell_failure(task: BaseTask[Any, Any], request: Request, end: End) -> None:
+    def tell_failure(self, task: BaseTask[Any, Any], request: Request, end: End) -> None:
         """Of a failure, wherever it was found."""
         logger.error("Task %s[%s] raised unexpected: %r\n%s", task.name, request.id, end.error, end.traceback.rstrip())
+        if self.tells(task):
+            self.say("task-failed", task, request, exception=shown(end.error), traceback=end.traceback)
         signals.task_failure.send(
             task,
             task_id=request.id,
@@ -361,6 +379,16 @@ class Executor:
             einfo=end.traceback,
         )
         call_hook(task.options.on_failure, task, request, end.error)
+
+    def tells(self, task: BaseTask[Any, Any] | None) -> bool:
+        """Whether monitors are told of this task; of one that nobody knows they always are."""
+        enabled = self.eventer is not None and self.eventer.enabled
+        return enabled and (task is None or task.options.send_events)
+
+    def say(self, kind: str, task: BaseTask[Any, Any] | None, request: Request, **fields: Any) -> None:
+        """Tell monitors something of a task, if they are told anything."""
+        if self.eventer is not None and self.tells(task):
+            self.eventer.send(kind, uuid=request.id, **fields)
 
     def settle(
         self,
@@ -385,7 +413,53 @@ class Executor:
         else:
             self.port.finish()
 
-    # ------------------------------------------------------------------------ what cannot be run
+    def settle_task(
+        self,
+        task: BaseTask[Any, Any],
+        request: Request,
+        decision: str,
+        *,
+        raw: bytes,
+        late: bool,
+        end: End | None = None,
+        stored: tuple[int, bytes] = (0, b""),
+        letter: bytes | None = None,
+    ) -> None:
+        """The same for a known task; a unique one gives its lock back. `end`: None if it was not run through."""
+        apart = b""
+        if task.is_unique:
+            stored, apart = self.freed(task, request, end, stored, late=late)
+        self.settle(decision, raw=raw, late=late, stored=stored, letter=letter)
+        if apart:
+            self.say_apart(apart, request)
+
+    # ------------------------------------------------------------------------ what is not run
+
+    def comes_late(self, task: BaseTask[Any, Any], request: Request, *, raw: bytes, late: bool) -> bool:
+        """Whether its time was over before it was started; then its frame has been ended."""
+        expires = request.message.header.expires
+        if expires is None or clock.now() <= expires:
+            return False
+        self.revoked(Verdict(kind="expired"), task, request, raw=raw, late=late)
+        return True
+
+    def revoked(self, verdict: Verdict, task: BaseTask[Any, Any], request: Request, *, raw: bytes, late: bool) -> None:
+        """End the frame of what somebody revoked, or whose time is over."""
+        logger.info("Discarding revoked task: %s[%s]%s", task.name, request.id, verdict.reason)
+        fields = {**REVOKED, "exc_message": [verdict.kind]}
+        stored = (0, b"")
+        if not self.ignores(task, request):
+            stored = self.results.commands("REVOKED", fields, request=request)
+        if request.embed.get("chord"):
+            stored = self.counted(request, End(state="REVOKED", fields=fields), stored)[1]
+        facts: dict[str, Any] = {
+            "terminated": verdict.kind == "terminated",
+            "signum": verdict.signal_number or None,
+            "expired": verdict.kind == "expired",
+        }
+        self.say("task-revoked", task, request, **facts)
+        signals.task_revoked.send(task, request=request, **facts)
+        self.settle_task(task, request, "ack", raw=raw, late=late, stored=stored)
 
     def refuse(self, raw: bytes, *, late: bool, error: PeerError) -> None:
         """A message that cannot be opened."""
@@ -406,6 +480,7 @@ class Executor:
             stored = stored[0] + more[0], stored[1] + more[1]
             if message.embed.get("chord"):
                 stored = self.counted(request, end, stored)[1]
+        self.say("task-failed", None, request, exception=f"NotRegistered({name!r})")
         signals.task_unknown.send(None, name=name, id=request.id, message=message.raw, exc=None)
         letter = self.letters.refused(message.raw, "unknown", f"there is no task {name!r}")
         self.settle("reject", raw=message.raw, late=late, stored=stored, letter=letter)

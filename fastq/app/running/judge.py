@@ -6,11 +6,9 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from fastq import _core
-from fastq.app import signals
 from fastq.app.running.context import Request
 from fastq.app.running.execute import End, Executor
 from fastq.app.running.message import open_message
-from fastq.app.running.results import REVOKED
 from fastq.errors import ChildLost, PeerError, TimeLimitExceeded
 from fastq.program import Door, Verdict, split_verdict
 
@@ -47,13 +45,14 @@ class Judge:
         """The same for a message that has been opened."""
         kind = verdict.kind
         if kind in ("expired", "revoked", "terminated"):
-            self._revoked(verdict, task, request, raw=raw, late=late)
+            self.executor.revoked(verdict, task, request, raw=raw, late=late)
         elif kind == "cancelled":
+            self.executor.say("task-cancelled", task, request)
             self.executor.settle("requeue", raw=raw, late=late)
         elif kind in ("unknown", "invalid"):
             logger.error("Message %s was refused: %s", request.id, verdict.reason)
             letter = self.executor.letters.refused(raw, "undecodable", verdict.reason)
-            self._settle(task, request, "reject", raw=raw, late=late, letter=letter)
+            self.executor.settle_task(task, request, "reject", raw=raw, late=late, letter=letter)
         else:
             self._failed(verdict, task, request, raw=raw, late=late)
 
@@ -62,6 +61,7 @@ class Judge:
         if verdict.kind == "lost" and fate == "requeue" and late:
             # It runs again, so this was no end: whoever waits for it goes on waiting.
             logger.error("Task %s[%s] runs again: %s", task.name, request.id, verdict.reason)
+            self.executor.say("task-rejected", task, request, requeue=True)
             self.executor.settle(fate, raw=raw, late=late)
             return
         if verdict.kind == "timeout":
@@ -73,7 +73,7 @@ class Judge:
         end, stored = self.executor.ended(task, request, end)
         self.executor.tell_failure(task, request, end)
         letter = self.executor.letters.poisoned(raw, verdict) if poison and not verdict.put_aside else None
-        self._settle(task, request, fate, raw=raw, late=late, stored=stored, letter=letter)
+        self.executor.settle_task(task, request, fate, raw=raw, late=late, stored=stored, letter=letter)
 
     def _fate(self, verdict: Verdict, task: BaseTask[Any, Any]) -> str:
         own, conf = task.options, self.executor.app.conf
@@ -81,39 +81,3 @@ class Judge:
             again = conf.task_reject_on_worker_lost if own.reject_on_worker_lost is None else own.reject_on_worker_lost
             return "requeue" if again else "ack"
         return "ack" if verdict.kind == "poison" else self.executor._after_failure(task)
-
-    def _revoked(self, verdict: Verdict, task: BaseTask[Any, Any], request: Request, *, raw: bytes, late: bool) -> None:
-        logger.info("Discarding revoked task: %s[%s]%s", task.name, request.id, verdict.reason)
-        fields = {**REVOKED, "exc_message": [verdict.kind]}
-        stored = (0, b"")
-        if not self.executor.ignores(task, request):
-            stored = self.executor.results.commands("REVOKED", fields, request=request)
-        if request.embed.get("chord"):
-            stored = self.executor.counted(request, End(state="REVOKED", fields=fields), stored)[1]
-        signals.task_revoked.send(
-            task,
-            request=request,
-            terminated=verdict.kind == "terminated",
-            signum=verdict.signal_number or None,
-            expired=verdict.kind == "expired",
-        )
-        self._settle(task, request, "ack", raw=raw, late=late, stored=stored)
-
-    def _settle(
-        self,
-        task: BaseTask[Any, Any],
-        request: Request,
-        fate: str,
-        *,
-        raw: bytes,
-        late: bool,
-        stored: tuple[int, bytes] = (0, b""),
-        letter: bytes | None = None,
-    ) -> None:
-        """The end of a task, with which a unique one gives its lock back."""
-        apart = b""
-        if task.is_unique:
-            stored, apart = self.executor.freed(task, request, None, stored, late=late)
-        self.executor.settle(fate, raw=raw, late=late, stored=stored, letter=letter)
-        if apart:
-            self.executor.say_apart(apart, request)

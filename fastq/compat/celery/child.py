@@ -12,10 +12,11 @@ from celery import platforms
 from celery.app import trace as celery_trace
 from celery.concurrency import prefork
 from celery.exceptions import SoftTimeLimitExceeded
+from kombu.utils.json import dumps
 
 from fastq import clock
+from fastq.child.events import Eventer
 from fastq.compat.celery.aside import Aside
-from fastq.compat.celery.events import Eventer
 from fastq.compat.celery.execute import Executor
 from fastq.compat.celery.notify import consumer_stand_in
 from fastq.compat.celery.receive import Receiver
@@ -45,7 +46,7 @@ class Child:
         self.rings: list[ResultRing] = []
         #: True while a soft time limit may interrupt what runs.
         self.interruptible = False
-        self.eventer = Eventer(hostname=self.hostname, port=port)
+        self.eventer = Eventer(hostname=self.hostname, port=port, encode=dumps)
         sender = consumer_stand_in(worker, event_dispatcher=self.eventer)
         receiver = Receiver(app, hostname=self.hostname, sender=sender, eventer=self.eventer)
         self.aside = Aside(dead_letter, node=worker.hostname)

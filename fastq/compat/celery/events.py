@@ -1,4 +1,4 @@
-"""Stand in for Celery's event dispatcher in a child: what Celery's Request tells it goes through the result ring."""
+"""Events as Celery's Request tells them, in place of its event dispatcher: texts and fields that are Celery's own."""
 
 from __future__ import annotations
 
@@ -7,32 +7,6 @@ from typing import Any
 
 from celery.app import trace as celery_trace
 from kombu.utils.encoding import safe_repr
-from kombu.utils.json import dumps
-
-from fastq.program import Door
-from fastq.wire.event import event_head
-
-#: What is told at once. Everything else tells of an end, and follows the outcome of the task.
-_BEGINNINGS = frozenset({"task-received", "task-started"})
-
-
-class Eventer:
-    """What a request knows as its `eventer`."""
-
-    def __init__(self, *, hostname: str, port: Door) -> None:
-        self.port, self.hostname = port, hostname
-        self.pen = port.pen(lambda: event_head(hostname, pid=port.engine_pid))
-
-    @property
-    def enabled(self) -> bool:
-        """Whether events of tasks are sent now."""
-        return self.port.telling
-
-    def send(self, kind: str, /, **fields: Any) -> None:
-        """Send one event of the task that runs."""
-        if self.enabled:
-            text = dumps(fields)
-            self.port.event(self.pen.write(kind.encode(), text[1:-1].encode()), now=kind in _BEGINNINGS)
 
 
 def send_received(request: Any) -> None:

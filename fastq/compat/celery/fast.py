@@ -29,8 +29,9 @@ from kombu.utils import json as kombu_json
 from kombu.utils.json import loads
 
 from fastq import _core
+from fastq.child.events import Eventer
 from fastq.compat.celery.context import CalledContext, PlainContext, reprs_of
-from fastq.compat.celery.events import Eventer, shower
+from fastq.compat.celery.events import shower
 from fastq.compat.celery.failure import Failure
 from fastq.compat.celery.results import ResultRing, compression_of
 from fastq.results.redis import GUARD

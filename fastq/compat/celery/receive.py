@@ -23,7 +23,7 @@ from kombu.exceptions import ContentDisallowed, DecodeError
 from kombu.serialization import prepare_accept_content
 from kombu.utils.encoding import safe_repr
 
-from fastq.compat.celery.events import Eventer
+from fastq.child.events import Eventer
 from fastq.compat.celery.message import Delivered
 from fastq.errors import PeerError
 
