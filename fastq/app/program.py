@@ -136,11 +136,12 @@ class NativeProgram:
         """A process that answers questions needs nothing."""
 
     def answer(self, question: Question) -> Reply:
-        """A native application has no commands of its own, and its bodies are JSON: there is only `flag`."""
+        """What revoking stores, and what `fastq.app.desk` knows. Its bodies are JSON, and there are no own commands."""
         if question.kind == "flag":
             return self._flag(json.loads(question.data))
-        text = f"a native application does not answer {question.kind!r} {question.name}".strip()
-        return Reply(value=json.dumps({"error": text}).encode(), failed=True)
+        from fastq.app import desk
+
+        return desk.answer(self.app, question)
 
     def _flag(self, ids: Sequence[str]) -> Reply:
         """Store REVOKED for those of these tasks of which nothing is stored, so that who waits for them knows now."""
