@@ -30,6 +30,7 @@ cdef enum Meaning:
     # What the value behind a key is.
     ANYTHING                # any JSON
     NOTHING                 # null, or it is not plain
+    THE_ETA                 # null, or anything if that has come
     NO_LIMITS               # null or [null, null]
     UNUSUAL                 # whatever it is, it is not plain
     PASSED                  # passed over already, with the key
@@ -122,6 +123,7 @@ cdef struct Plain:
     uint32_t seen
     bint stamped            # its stamped_headers are something else than null
     bint packed             # it is of wire "fastq"
+    bint due                # its time has come, so its eta may be anything
 
 
 cdef inline bint once(Plain* out, uint32_t bits) noexcept nogil:
@@ -161,7 +163,9 @@ cdef Meaning meaning_in_headers(Span* key) noexcept nogil:
         return THE_TASK
     if span_is(key, b"id", 2):
         return THE_ID
-    if span_is(key, b"eta", 3) or span_is(key, b"expires", 7) or span_is(key, b"shadow", 6):
+    if span_is(key, b"eta", 3):
+        return THE_ETA
+    if span_is(key, b"expires", 7) or span_is(key, b"shadow", 6):
         return NOTHING
     if span_is(key, b"timelimit", 9):
         return NO_LIMITS
@@ -211,6 +215,8 @@ cdef bint scan_meant(Scan* s, Plain* out, Meaning meaning, int where) noexcept n
         return True
     if meaning == NOTHING:
         return scan_word(s, b"null", 4)
+    if meaning == THE_ETA:
+        return scan_value(s, where + 1) if out.due else scan_word(s, b"null", 4)
     if meaning == NO_LIMITS:
         return scan_timelimit(s)
     if meaning == THE_TASK:
@@ -278,11 +284,11 @@ cdef bint scan_members(Scan* s, Plain* out, int where) noexcept nogil:
     return True
 
 
-cdef bint scan_envelope(const char* data, size_t size, Plain* out) noexcept nogil:
-    # True: a plain message, and `out` says where its parts lie in `data`.
+cdef bint scan_envelope(const char* data, size_t size, Plain* out, bint due=False) noexcept nogil:
+    # True: a plain message (but for its eta, if that is `due`), and `out` says where its parts lie in `data`.
     cdef Scan s
     s.p, s.end, s.escaped, s.declined = data, data + size, False, False
-    out.seen, out.stamped, out.packed = 0, False, False
+    out.seen, out.stamped, out.packed, out.due = 0, False, False, due
     if size > 0x7fffffff:
         return False
     skip_space(&s)

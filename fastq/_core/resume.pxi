@@ -54,6 +54,7 @@ cdef class _Resuming(_Intake):
         cdef Entry* entry = self.held_entry(index)
         cdef uint32_t n = <uint32_t>len(message)
         cdef uint32_t task
+        cdef Plain plain
         cdef fq_frame* frame
         if entry.number >= <uint64_t>len(self.late) or n > self.largest or self.may_be_revoked(message):
             return False
@@ -61,7 +62,12 @@ cdef class _Resuming(_Intake):
         if not len(<bytes>self.names.names[task]):
             return False
         frame = self.new_frame(index, <char*>message, n)
-        frame.kind, frame.task, frame.flags = FQ_TASK, task, FQ_ODD | (FQ_LATE if self.late[task] else 0)
+        frame.kind, frame.task, frame.flags = FQ_TASK, task, FQ_LATE if self.late[task] else 0
+        if FAST and scan_envelope(<char*>message, n, &plain, True):
+            frame.id_at, frame.id_len = <uint32_t>(plain.id.at - <char*>message), plain.id.size
+            frame.body_at, frame.body_len = <uint32_t>(plain.body.at - <char*>message), plain.body.size
+        else:
+            frame.flags |= FQ_ODD
         if self.limited:
             frame.soft_s, frame.hard_s = self.limits[task]
         entry.frame, entry.late = <char*>frame, self.late[task]
