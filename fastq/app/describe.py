@@ -21,6 +21,9 @@ from fastq.transport.urls import read_urls
 
 #: Options that only mean something to a Celery application.
 _CELERYS = ("loader", "config", "scheduler", "schedule", "statedb")
+_INSTEAD = {
+    "statedb": ": what `handle.cancel()` has cancelled stays so over restarts, and what `control revoke` has does not",
+}
 
 
 def describe(app: FastQ, options: WorkerOptions, *, node: str, numbered: Sequence[str] = ()) -> ProgramInfo:
@@ -70,7 +73,10 @@ def describe(app: FastQ, options: WorkerOptions, *, node: str, numbered: Sequenc
 
 
 def _warnings(app: FastQ, options: WorkerOptions) -> list[str]:
-    found = [f"option {options.given[name]} means nothing to a native application" for name in _ignored(options)]
+    found = [
+        f"option {options.given[name]} means nothing to a native application{_INSTEAD.get(name, '')}"
+        for name in _ignored(options)
+    ]
     foreign = [entry for entry in app.entries().values() if entry.task not in app.tasks]
     return found + [f"entry {entry.name!r} of the schedule is for {entry.task!r}, no task here" for entry in foreign]
 

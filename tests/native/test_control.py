@@ -5,8 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import celery
+import msgspec
 import pytest
 
+from fastq.app.describe import describe
+from fastq.config.settings import WorkerOptions
+from tests.apps import native
 from tests.fix_lab import Lab
 
 pytestmark = pytest.mark.fastq_only
@@ -33,3 +37,9 @@ def test_a_native_worker_answers_what_celery_asks(shop: Lab) -> None:
         assert ask("time_limit", task_name="tests.apps.native.add", hard=9, soft=8)["ok"]
         assert ask("add_consumer", queue="more")["ok"]
         assert "error" in ask("objgraph")
+
+
+def test_an_option_that_only_celery_has_a_use_for_is_named() -> None:
+    options = msgspec.structs.replace(WorkerOptions(), statedb="revoked.db", given={"statedb": "--statedb"})
+    [warning] = describe(native.app, options, node="n@h").warnings
+    assert warning.startswith("option --statedb means nothing to a native application: what `handle.cancel()`")
