@@ -45,6 +45,9 @@ WARM_UP = 50
 #: Share of all sends that found next to nothing under way, from which on the sender was the limit.
 HUNGRY = 0.3
 
+#: Seconds after which an interruption that nobody has heard is raised again.
+AGAIN_S = 0.5
+
 
 class Trial(msgspec.Struct, frozen=True, kw_only=True):
     """What was found about one engine."""
@@ -200,13 +203,25 @@ def _run(plan: Plan, info: ProgramInfo, engines: Sequence[str]) -> list[Trial]:
 @contextlib.contextmanager
 def _interruptible() -> Iterator[None]:
     """TERM as Ctrl-C: both unwind what stops the worker and removes the keys."""
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    before = {number: signal.signal(number, _interrupt) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)}
     try:
         yield
     except KeyboardInterrupt:
         raise click.Abort from None
     finally:
-        signal.signal(signal.SIGTERM, before)
+        _heard()
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _interrupt(_number: int, _frame: object) -> None:
+    # What is raised while a destructor runs is dropped by the interpreter: raised again, until somebody has heard it.
+    signal.setitimer(signal.ITIMER_REAL, AGAIN_S)
+    raise KeyboardInterrupt
+
+
+def _heard() -> None:
+    signal.setitimer(signal.ITIMER_REAL, 0)
 
 
 def _tried(plan: Plan, place: Place, engine: str) -> Trial:
@@ -216,6 +231,7 @@ def _tried(plan: Plan, place: Place, engine: str) -> Trial:
     try:
         return _measured(plan, place, engine)
     finally:
+        _heard()
         # A second Ctrl-C must not keep the keys: what is left to do takes a moment.
         before = signal.signal(signal.SIGINT, signal.SIG_IGN)
         place.clear()
@@ -236,13 +252,21 @@ def _measured(plan: Plan, place: Place, engine: str) -> Trial:
     )
     try:
         with worker, Load(place, plan.work, answered=plan.answered) as load:
-            load.send(WARM_UP * plan.concurrency)
-            load.until(0, check=worker.check)
-            trial = _loaded(plan, load, worker)
-            load.drop(check=worker.check)
-            return _called(plan, trial, load, worker) if plan.answered else trial
+            try:
+                return _tasks_and_calls(plan, load, worker)
+            except KeyboardInterrupt:
+                _heard()
+                raise
     except Exception as error:
         raise _explained(error, place, worker) from error
+
+
+def _tasks_and_calls(plan: Plan, load: Load, worker: BenchWorker) -> Trial:
+    load.send(WARM_UP * plan.concurrency)
+    load.until(0, check=worker.check)
+    trial = _loaded(plan, load, worker)
+    load.drop(check=worker.check)
+    return _called(plan, trial, load, worker) if plan.answered else trial
 
 
 def _explained(error: Exception, place: Place, worker: BenchWorker) -> Exception:
