@@ -222,39 +222,25 @@ class FastQ(Scheduling):
     def _send(
         self, task: BaseTask[Any, Any] | str, args: Sequence[Any], kwargs: Mapping[str, Any], options: Mapping[str, Any]
     ) -> Handle[Any]:
-        name, chosen = self._decide(task, args, kwargs, options)
-        self._announce(name, args, kwargs, chosen)
+        name, chosen, lock = self._prepared(task, args, kwargs, options)
         decode = as_stored if isinstance(task, str) else task.decode
-        if isinstance(task, str) or not task.is_unique or not _is_marked(chosen):
+        if lock is None:
             handle = self.producer.send(name, args, kwargs, decode=decode, **chosen)
         else:
-            lock = _lock_for(self, task, chosen)
             handle = self.producer.send_once(name, args, kwargs, lock=lock, decode=decode, **chosen)
-            if handle.existed:
-                return handle
-        if self.current_request is not None:
-            self._sent(Node(handle.id, name))
-        if signals.after_task_publish.receivers:
-            signals.after_task_publish.send(name, body=(args, kwargs, {}), routing_key=chosen.get("queue"), exchange="")
+        self._was_sent(handle, name, args, kwargs, chosen)
         return handle
 
     async def _asend(
         self, task: BaseTask[Any, Any] | str, args: Sequence[Any], kwargs: Mapping[str, Any], options: Mapping[str, Any]
     ) -> AsyncHandle[Any]:
-        name, chosen = self._decide(task, args, kwargs, options)
-        self._announce(name, args, kwargs, chosen)
+        name, chosen, lock = self._prepared(task, args, kwargs, options)
         decode = as_stored if isinstance(task, str) else task.decode
-        if isinstance(task, str) or not task.is_unique or not _is_marked(chosen):
+        if lock is None:
             handle = await self.async_producer.send(name, args, kwargs, decode=decode, **chosen)
         else:
-            lock = _lock_for(self, task, chosen)
             handle = await self.async_producer.send_once(name, args, kwargs, lock=lock, decode=decode, **chosen)
-            if handle.existed:
-                return handle
-        if self.current_request is not None:
-            self._sent(Node(handle.id, name))
-        if signals.after_task_publish.receivers:
-            signals.after_task_publish.send(name, body=(args, kwargs, {}), routing_key=chosen.get("queue"), exchange="")
+        self._was_sent(handle, name, args, kwargs, chosen)
         return handle
 
     def compose(
@@ -262,12 +248,35 @@ class FastQ(Scheduling):
     ) -> tuple[str, bytes | str, Lock | None]:
         """The list on the broker, the message that `send_task` would push to it, and the lock that a unique task is
         sent under; nothing is sent."""
-        task = self.tasks.get(name)
-        name, chosen = self._decide(task or name, args, kwargs, options)
-        self._announce(name, args, kwargs, chosen)
+        name, chosen, lock = self._prepared(self.tasks.get(name) or name, args, kwargs, options)
         push = self.producer.compose(name, args, kwargs, **chosen)
-        lock = _lock_for(self, task, chosen) if task is not None and task.is_unique and _is_marked(chosen) else None
         return push.key, push.messages[0], lock
+
+    def _prepared(
+        self, task: BaseTask[Any, Any] | str, args: Any, kwargs: Any, options: Mapping[str, Any]
+    ) -> tuple[str, dict[str, Any], Lock | None]:
+        """Name and options of a message that is about to be sent, and the lock that it is sent under, if any."""
+        name, chosen = self._decide(task, args, kwargs, options)
+        if signals.before_task_publish.receivers:
+            chosen["headers"] = headers = dict(chosen.get("headers") or {})
+            queue = chosen.get("queue")
+            signals.before_task_publish.send(
+                name, body=(args, kwargs, {}), headers=headers, routing_key=queue, exchange=""
+            )
+        if isinstance(task, str) or not task.is_unique or not _is_marked(chosen):
+            return name, chosen, None
+        return name, chosen, _lock_for(self, task, chosen)
+
+    def _was_sent(
+        self, handle: Handle[Any] | AsyncHandle[Any], name: str, args: Any, kwargs: Any, chosen: Mapping[str, Any]
+    ) -> None:
+        """Tell of a message that was sent; nothing was, if the handle is that of a unique task's first one."""
+        if handle.existed:
+            return
+        if self.current_request is not None:
+            self._sent(Node(handle.id, name))
+        if signals.after_task_publish.receivers:
+            signals.after_task_publish.send(name, body=(args, kwargs, {}), routing_key=chosen.get("queue"), exchange="")
 
     def _decide(
         self, task: BaseTask[Any, Any] | str, args: Any, kwargs: Any, options: Mapping[str, Any]
@@ -299,14 +308,6 @@ class FastQ(Scheduling):
         request = self.current_request() if self.current_request is not None else None
         if request is not None:
             request.add_child(node)
-
-    def _announce(self, name: str, args: Any, kwargs: Any, chosen: dict[str, Any]) -> None:
-        if not signals.before_task_publish.receivers:
-            return
-        chosen["headers"] = dict(chosen.get("headers") or {})
-        signals.before_task_publish.send(
-            name, body=(args, kwargs, {}), headers=chosen["headers"], routing_key=chosen.get("queue"), exchange=""
-        )
 
     @property
     def has_coroutines(self) -> bool:

@@ -69,8 +69,7 @@ def pushes(app: FastQ, calls: Sequence[Call]) -> Iterator[Push]:
     for call in calls:
         task = app.tasks.get(call.name) or call.name
         once = {"unique": False} if not isinstance(task, str) and task.is_unique else {}
-        name, chosen = app._decide(task, call.args, call.kwargs, {**call.options, **once})
-        app._announce(name, call.args, call.kwargs, chosen)
+        name, chosen, _ = app._prepared(task, call.args, call.kwargs, {**call.options, **once})
         yield app.producer.compose(name, call.args, call.kwargs, **chosen)
 
 

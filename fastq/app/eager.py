@@ -19,8 +19,8 @@ from fastq import _core
 from fastq.app.running import context
 from fastq.app.running.context import Request
 from fastq.app.running.execute import End, Executor
-from fastq.app.running.letters import Letters
 from fastq.app.running.results import Results
+from fastq.child.letters import Letters
 from fastq.memory import Keyspace
 from fastq.producer import AsyncProducer, Producer
 from fastq.producer.async_store import AsyncStore

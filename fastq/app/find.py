@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-import os
 import sys
 import traceback
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from fastq.errors import ApplicationError, FastqError
+from fastq.importing import last_line, look_here_first
 
 if TYPE_CHECKING:
     from fastq.app.app import FastQ
@@ -27,15 +27,14 @@ def find_native(name: str | None) -> FastQ | None:
     """
     if not name:
         return None
-    here = os.getcwd()
-    sys.path[:] = [here, *(entry for entry in sys.path if entry not in ("", here))]
+    look_here_first()
     try:
         found = _look(name)
     except (Exception, SystemExit) as error:
         if importlib.util.find_spec("celery") is not None:
             return None
         details = traceback.format_exc()
-        raise ApplicationError(f"-A {name}: importing it failed: {_last_line(error)}", details=details) from error
+        raise ApplicationError(f"-A {name}: importing it failed: {last_line(error)}", details=details) from error
     if found is None and importlib.util.find_spec("celery") is None:
         raise ApplicationError(f"-A {name}: there is no FastQ application in it; name it as module:attribute")
     return found
@@ -49,7 +48,7 @@ def import_tasks(app: FastQ) -> None:
         raise
     except Exception as error:
         details = traceback.format_exc()
-        message = f"importing the tasks of {app.name!r} failed: {_last_line(error)}"
+        message = f"importing the tasks of {app.name!r} failed: {last_line(error)}"
         raise ApplicationError(message, details=details, exit_code=1) from error
 
 
@@ -87,7 +86,3 @@ def _native(value: Any) -> FastQ | None:
     from fastq.app.app import FastQ
 
     return value if isinstance(value, FastQ) else None
-
-
-def _last_line(error: BaseException) -> str:
-    return " ".join("".join(traceback.format_exception_only(type(error), error)).split())

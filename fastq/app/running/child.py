@@ -19,12 +19,12 @@ from fastq import _core, log
 from fastq.app import signals
 from fastq.app.running import context
 from fastq.app.running.context import PlainRequest
-from fastq.app.running.execute import End, Ended, Executor, call_hook, choose, log_success, logger, own_process
+from fastq.app.running.execute import Ended, Executor, call_hook, choose, log_success, logger, own_process
 from fastq.app.running.judge import Judge
-from fastq.app.running.letters import Letters
 from fastq.app.running.progress import report
 from fastq.app.running.results import Results
 from fastq.child.events import Eventer, shown
+from fastq.child.letters import Letters
 from fastq.errors import MemoryLimitExceeded, SoftTimeLimitExceeded
 from fastq.results.redis import GUARD
 from fastq.wire.kombu_json import encode_text, loads
@@ -210,6 +210,3 @@ def _stamp(second: int) -> tuple[bytes, bytes]:
 def _end(number: int, _frame: Any) -> None:
     # By an exception, so that `finally` blocks of the task run.
     raise Ended(128 + number)
-
-
-__all__ = ["Child", "End"]

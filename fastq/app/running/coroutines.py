@@ -20,9 +20,8 @@ from fastq.app.running import context
 from fastq.app.running.context import Request
 from fastq.app.running.execute import End, Ended, Executor, log_success, logger
 from fastq.app.running.judge import Judge
-from fastq.app.running.message import open_message
 from fastq.app.running.results import moment
-from fastq.errors import PeerError, Retry, SoftTimeLimitExceeded
+from fastq.errors import Retry, SoftTimeLimitExceeded
 from fastq.program import FlightDoor, Passenger, Verdict
 
 if TYPE_CHECKING:
@@ -66,20 +65,10 @@ class Crew:
 
     def _open_fully(self, door: FlightDoor) -> Passenger | None:
         executor = Flying(self.executor, door)
-        raw, late = door.payload(), bool(door.flags & _core.LATE)
-        door.note_end(_core.DISCARDED)
-        try:
-            message = open_message(raw)
-        except PeerError as error:
-            executor.refuse(raw, late=late, error=error)
+        opened = executor.open_to_run(door.payload(), late=bool(door.flags & _core.LATE))
+        if opened is None:
             return None
-        task = self.executor.app.tasks.get(message.header.task or "")
-        if task is None:
-            executor.unknown(message, late=late)
-            return None
-        request = Request(message, hostname=executor.node)
-        if executor.comes_late(task, request, raw=raw, late=late):
-            return None
+        task, request = opened
         return Flown(self, door, task=task, request=request).with_arguments(
             executor.caller(task), tuple(request.args), request.kwargs
         )

@@ -19,13 +19,14 @@ from fastq.app.running.arguments import Caller, caller_of
 from fastq.app.running.context import Request
 from fastq.app.running.follow import Follow
 from fastq.app.running.freeing import command_of, say_apart
-from fastq.app.running.letters import Letters
 from fastq.app.running.message import Message, open_message
 from fastq.app.running.results import REVOKED, Results, error_fields, moment
 from fastq.child.events import Eventer, shown
+from fastq.child.letters import Letters
 from fastq.errors import (
     ArgumentError,
     Ignore,
+    MaxRetriesExceeded,
     PeerError,
     Reject,
     ResultsUnavailable,
@@ -42,6 +43,9 @@ if TYPE_CHECKING:
     from fastq.app.task import BaseTask
     from fastq.producer import Producer
     from fastq.program import Door
+
+    #: A task and what it is run with.
+    Opened = tuple[BaseTask[Any, Any], Request]
 
 logger = logging.getLogger("fastq.task")
 
@@ -120,21 +124,29 @@ class Executor:
     def run(self, port: Door) -> None:
         """Run the task of the current frame and end the frame."""
         raw, late = port.payload(), bool(port.flags & _core.LATE)
-        port.note_end(_core.DISCARDED)
+        opened = self.open_to_run(raw, late=late)
+        if opened is not None:
+            task, request = opened
+            self.conclude(task, request, self.attempt(task, request), raw=raw, late=late)
+
+    def open_to_run(self, raw: bytes, *, late: bool) -> Opened | None:
+        """The task of a message that is about to run; None if it must not, and then its frame has been ended."""
+        self.port.note_end(_core.DISCARDED)
+        opened = self.open(raw, late=late)
+        return None if opened is None or self.comes_late(*opened, raw=raw, late=late) else opened
+
+    def open(self, raw: bytes, *, late: bool) -> Opened | None:
+        """The task of a message and its request; None if there is none, and then its frame has been ended."""
         try:
             message = open_message(raw)
         except PeerError as error:
             self.refuse(raw, late=late, error=error)
-            return
+            return None
         task = self.app.tasks.get(message.header.task or "")
         if task is None:
             self.unknown(message, late=late)
-            return
-        request = Request(message, hostname=self.node)
-        if self.comes_late(task, request, raw=raw, late=late):
-            return
-        end = self.attempt(task, request)
-        self.conclude(task, request, end, raw=raw, late=late)
+            return None
+        return task, Request(message, hostname=self.node)
 
     def attempt(self, task: BaseTask[Any, Any], request: Request) -> End:
         """Call the function. Raises Ended if this process is being ended."""
@@ -262,10 +274,16 @@ class Executor:
             self.say("task-rejected", task, request, requeue=end.decision == "requeue")
         self.tell(task, request, end)
         self.port.note_end(end.counted)
-        letter = self.letters.failed(raw, task, request, end.error) if end.state == "FAILURE" else None
+        letter = self._spent(raw, task, request, end.error) if end.state == "FAILURE" else None
         self.settle_task(task, request, end.decision, end=end, raw=raw, late=late, stored=stored, letter=letter)
         if isinstance(end.error, (SystemExit, KeyboardInterrupt)):
             raise SystemExit(getattr(end.error, "code", 1))
+
+    def _spent(
+        self, raw: bytes, task: BaseTask[Any, Any], request: Request, error: BaseException | None
+    ) -> bytes | None:
+        gave_up, most = isinstance(error, MaxRetriesExceeded), task.options.max_retries
+        return self.letters.spent(raw, retries=request.retries, max_retries=most, gave_up=gave_up, error=error)
 
     def _proceeded(self, task: BaseTask[Any, Any], request: Request, end: End) -> End:
         """Send callbacks and the next of the chain. What cannot be sent makes a failure of a success."""
@@ -465,7 +483,7 @@ class Executor:
         """A message that cannot be opened."""
         logger.error("Refused a message: %s [%.1024r]", error, raw)
         signals.task_rejected.send(None, message=raw, exc=error)
-        self.settle("reject", raw=raw, late=late, letter=self.letters.refused(raw, "undecodable", str(error)))
+        self.settle("reject", raw=raw, late=late, letter=self.letters.letter(raw, "undecodable", str(error)))
 
     def unknown(self, message: Message, *, late: bool) -> None:
         """A message of a task that nobody has registered."""
@@ -482,7 +500,7 @@ class Executor:
                 stored = self.counted(request, end, stored)[1]
         self.say("task-failed", None, request, exception=f"NotRegistered({name!r})")
         signals.task_unknown.send(None, name=name, id=request.id, message=message.raw, exc=None)
-        letter = self.letters.refused(message.raw, "unknown", f"there is no task {name!r}")
+        letter = self.letters.letter(message.raw, "unknown", f"there is no task {name!r}")
         self.settle("reject", raw=message.raw, late=late, stored=stored, letter=letter)
 
     # ------------------------------------------------------------------------ for the compiled runner

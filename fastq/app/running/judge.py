@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 from fastq import _core
 from fastq.app.running.context import Request
 from fastq.app.running.execute import End, Executor
-from fastq.app.running.message import open_message
-from fastq.errors import ChildLost, PeerError, TimeLimitExceeded
+from fastq.errors import ChildLost, TimeLimitExceeded
 from fastq.program import Door, Verdict, split_verdict
 
 if TYPE_CHECKING:
@@ -28,16 +27,9 @@ class Judge:
         """Store the state, tell the application, and end the frame."""
         verdict, raw = split_verdict(port.payload())
         late = bool(port.flags & _core.LATE)
-        try:
-            message = open_message(raw)
-        except PeerError as error:
-            self.executor.refuse(raw, late=late, error=error)
-            return
-        task = self.executor.app.tasks.get(message.header.task or "")
-        if task is None:
-            self.executor.unknown(message, late=late)
-            return
-        self.carry_out(verdict, task, Request(message, hostname=self.executor.node), raw=raw, late=late)
+        opened = self.executor.open(raw, late=late)
+        if opened is not None:
+            self.carry_out(verdict, *opened, raw=raw, late=late)
 
     def carry_out(
         self, verdict: Verdict, task: BaseTask[Any, Any], request: Request, *, raw: bytes, late: bool
@@ -51,7 +43,7 @@ class Judge:
             self.executor.settle("requeue", raw=raw, late=late)
         elif kind in ("unknown", "invalid"):
             logger.error("Message %s was refused: %s", request.id, verdict.reason)
-            letter = self.executor.letters.refused(raw, "undecodable", verdict.reason)
+            letter = self.executor.letters.letter(raw, "undecodable", verdict.reason)
             self.executor.settle_task(task, request, "reject", raw=raw, late=late, letter=letter)
         else:
             self._failed(verdict, task, request, raw=raw, late=late)

@@ -9,11 +9,12 @@ from typing import Any
 
 from fastq.config.settings import WorkerOptions
 from fastq.errors import ApplicationError
+from fastq.importing import last_line, look_here_first
 
 
 def find(options: WorkerOptions) -> Any:
     """The application object. Raises ApplicationError; its evidence holds the traceback as `details`."""
-    _prepare_path()
+    look_here_first()
     if not options.app:
         return _default_application()
     from celery.app.utils import find_app
@@ -27,12 +28,6 @@ def find(options: WorkerOptions) -> Any:
     except (Exception, SystemExit) as error:
         raise _failed(options.app, error) from error
     return _checked(options.app, found)
-
-
-def _prepare_path() -> None:
-    # `celery -A` imports from the current directory before anything else.
-    here = os.getcwd()
-    sys.path[:] = [here, *(entry for entry in sys.path if entry not in ("", here))]
 
 
 def _default_application() -> Any:
@@ -88,12 +83,6 @@ def _failed(name: str, error: BaseException) -> ApplicationError:
     return ApplicationError(
         f"-A {name}: importing it failed: {last_line(error)}{_place(error)}", details=traceback.format_exc()
     )
-
-
-def last_line(error: BaseException) -> str:
-    """The exception as the last line of a traceback, on one line."""
-    text = "".join(traceback.format_exception_only(type(error), error)).strip()
-    return " ".join(text.split())
 
 
 def _place(error: BaseException) -> str:

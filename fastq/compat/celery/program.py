@@ -10,10 +10,11 @@ from typing import Any
 
 from fastq import _core
 from fastq.compat.celery import useroptions
-from fastq.compat.celery.find import find, last_line
+from fastq.compat.celery.find import find
 from fastq.compat.celery.settle import Settled, settle_in
 from fastq.config.settings import WorkerOptions
 from fastq.errors import ApplicationError, FastqError
+from fastq.importing import last_line
 from fastq.program import Door, ProgramInfo, Question, Reply, Worker
 
 

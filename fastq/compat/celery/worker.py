@@ -10,12 +10,12 @@ import threading
 from collections.abc import Mapping
 from typing import Any
 
-from fastq.compat.celery.find import last_line
 from fastq.compat.celery.request_class import unheard
 from fastq.compat.celery.useroptions import UserOptions
 from fastq.config.nodename import node_name
 from fastq.config.settings import WorkerOptions
 from fastq.errors import SettingError
+from fastq.importing import last_line
 
 #: Options that go to the worker class under their own names; None leaves the decision to the settings.
 _PASSED = (
