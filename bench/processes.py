@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
-import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol
@@ -19,6 +17,8 @@ import psutil
 
 from bench import cores
 from bench.measurement import Roles
+from fastq import background
+from fastq.background import cpu_s, die_with_parent, family_of
 
 ROOT = Path(__file__).parent.parent
 
@@ -28,9 +28,6 @@ STOP_S = 6.0
 
 #: What every figure of this folder is about, besides fastq's own defaults.
 CELERY_TUNING = ("-O", "fair", "--without-gossip", "--without-mingle", "--without-heartbeat")
-
-_PR_SET_PDEATHSIG = 1
-_libc = ctypes.CDLL(None)
 
 
 class Program(Protocol):
@@ -73,13 +70,8 @@ CELERY = Engine(name="celery", module="celery", tuning=CELERY_TUNING)
 ENGINES = {engine.name: engine for engine in (FASTQ, CELERY)}
 
 
-def die_with_parent() -> None:
-    """Run between fork and exec: whoever kills the bench with -9 must not be left with its workers."""
-    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-
-
 def as_worker() -> None:
-    """Run between fork and exec of a worker, whosever: the above, and the worker's cores."""
+    """Run between fork and exec of a worker, whosever: it ends with the bench, and has the worker's cores."""
     die_with_parent()
     cores.pin("worker")
 
@@ -116,17 +108,13 @@ class Worker:
 
     def start(self) -> None:
         """Start it; returns at once."""
-        with self._log.open("ab") as log:
-            self._process = subprocess.Popen(
-                self._command,
-                env=self._environment,
-                cwd=self._workdir,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,  # Ctrl-C is for the bench, which stops its workers in order
-                preexec_fn=as_worker,
-            )
+        self._process = background.start(
+            self._command,
+            log=self._log,
+            env=self._environment,
+            cwd=self._workdir,
+            prepare=lambda: cores.pin("worker"),
+        )
 
     @property
     def main(self) -> psutil.Process:
@@ -149,14 +137,14 @@ class Worker:
 
     def cpu_s(self) -> Roles:
         """CPU seconds used so far by each role. The server's are not known here."""
-        return Roles(**{role: sum(map(_cpu_s, processes)) for role, processes in self.processes().items()})
+        return Roles(**{role: sum(cpu_s(one.pid) for one in processes) for role, processes in self.processes().items()})
 
     def kill(self) -> None:
         """KILL for all of its processes at once, as when a machine goes."""
         process, self._process = self._process, None
         if process is None:
             return
-        family = _family(process.pid)
+        family = family_of(process.pid)
         process.kill()
         for each in family:
             with contextlib.suppress(psutil.Error):
@@ -166,49 +154,8 @@ class Worker:
     def stop(self, *, within_s: float = STOP_S) -> None:
         """TERM, time to finish, then KILL for whatever of its processes is left. May be called twice."""
         process, self._process = self._process, None
-        if process is None:
-            return
-        family = _family(process.pid)
-        with contextlib.suppress(ProcessLookupError):
-            (os.killpg if self.engine.tell_all else os.kill)(process.pid, signal.SIGTERM)
-        try:
-            process.wait(within_s)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-        for left in family:
-            with contextlib.suppress(psutil.Error):
-                left.kill()
-
-
-def _family(pid: int) -> list[psutil.Process]:
-    try:
-        return psutil.Process(pid).children(recursive=True)
-    except psutil.Error:
-        return []
-
-
-def _cpu_s(process: psutil.Process) -> float:
-    """CPU seconds of one process, from the scheduler's nanoseconds where the kernel shows them."""
-    try:
-        return sum(int(path.read_text().split()[0]) for path in _threads(process.pid)) / 1e9
-    except (OSError, ValueError, IndexError):
-        return _cpu_s_by_ticks(process)
-
-
-def _threads(pid: int) -> Iterator[Path]:
-    found = list(Path(f"/proc/{pid}/task").glob("*/schedstat"))
-    if not found:
-        raise OSError(f"no schedstat of {pid}")
-    return iter(found)
-
-
-def _cpu_s_by_ticks(process: psutil.Process) -> float:
-    try:
-        times = process.cpu_times()
-    except psutil.Error:
-        return 0.0
-    return float(times.user + times.system)
+        if process is not None:
+            background.end(process, within_s=within_s, group=self.engine.tell_all)
 
 
 def wait_for(

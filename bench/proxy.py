@@ -16,7 +16,8 @@ from collections import deque
 from collections.abc import Iterator
 from urllib.parse import urlsplit, urlunsplit
 
-from bench.processes import ROOT, die_with_parent
+from bench.processes import ROOT
+from fastq.background import die_with_parent
 
 #: Bytes per read.
 READ_BYTES = 256 * 1024

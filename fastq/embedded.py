@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import importlib.util
 import shutil
 import signal
@@ -12,7 +11,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fastq import clock
+from fastq import background, clock
 from fastq.errors import SurroundingsError
 
 if TYPE_CHECKING:
@@ -28,9 +27,6 @@ STOP_S = 5.0
 
 #: Free ports are tried this often: another process may take one between our look and the server's bind.
 ATTEMPTS = 5
-
-_PR_SET_PDEATHSIG = 1
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 def find_server() -> str:
@@ -128,16 +124,8 @@ class EmbeddedRedis:
         folder = str(self._log.parent)
         place = ["--bind", "127.0.0.1", "--port", str(self.port), "--dir", folder]
         nothing_kept = ["--save", "", "--appendonly", "no", "--daemonize", "no"]
-        with self._log.open("ab") as log:
-            return subprocess.Popen(
-                [server, *place, *nothing_kept, *self._options],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                # A session of its own: Ctrl-C is for us, and we still need the server while we stop.
-                start_new_session=True,
-                preexec_fn=_die_with_parent,
-            )
+        command = [server, *place, *nothing_kept, *self._options]
+        return background.start(command, log=self._log, orphaned=signal.SIGKILL)
 
     def _answers(self) -> bool:
         assert self._process is not None
@@ -153,17 +141,7 @@ class EmbeddedRedis:
         process, self._process = self._process, None
         if process is None:
             return
-        process.terminate()
-        try:
-            process.wait(STOP_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-
-
-def _die_with_parent() -> None:
-    """Run in the forked child before exec: a killed parent must not leave a server behind. libc is loaded already."""
-    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        background.end(process, within_s=STOP_S)
 
 
 def _ping(port: int) -> bool:

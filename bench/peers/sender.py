@@ -15,7 +15,8 @@ import msgspec
 
 from bench import cores
 from bench.peers.peer import Peer
-from bench.processes import ROOT, die_with_parent
+from bench.processes import ROOT
+from fastq.background import die_with_parent
 
 #: Seconds for its imports and first connection, on a busy machine.
 START_S = 60.0

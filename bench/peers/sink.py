@@ -11,7 +11,8 @@ import subprocess
 import sys
 from collections.abc import Iterator
 
-from bench.processes import ROOT, die_with_parent
+from bench.processes import ROOT
+from fastq.background import die_with_parent
 
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +13,8 @@ from typing import TYPE_CHECKING
 import msgspec
 import psutil
 
+from fastq import background
+from fastq.background import cpu_s, family_of
 from fastq.cli.bench_place import QUEUE
 from fastq.errors import SurroundingsError
 
@@ -32,20 +32,12 @@ TAIL = 2000
 #: Variables that are options of workers: none of them is meant for this one.
 _WORKERS = ("FASTQ_WORKER_", "CELERY_WORKER_", "CELERYD_")
 
-_PR_SET_PDEATHSIG = 1
-_libc = ctypes.CDLL(None)
-
 
 class Cost(msgspec.Struct, frozen=True, kw_only=True):
     """CPU seconds of a worker so far."""
 
     main_s: float
     children_s: float
-
-
-def _end_with_parent() -> None:
-    """Run between fork and exec: a bench that is killed must not leave its worker behind."""
-    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 class BenchWorker:
@@ -79,16 +71,7 @@ class BenchWorker:
 
     def __enter__(self) -> Self:
         environment = {name: value for name, value in os.environ.items() if not name.startswith(_WORKERS)}
-        with self._log.open("ab") as log:
-            self._process = subprocess.Popen(
-                self._command,
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,  # Ctrl-C is for the bench, which stops its worker in order
-                preexec_fn=_end_with_parent,
-            )
+        self._process = background.start(self._command, log=self._log, env=environment)
         return self
 
     def __exit__(
@@ -114,44 +97,17 @@ class BenchWorker:
 
     def cost(self) -> Cost:
         """CPU time so far: of the main process, and of all others."""
-        return Cost(main_s=_cpu_s(self.pid), children_s=sum(_cpu_s(one.pid) for one in self._others()))
+        return Cost(main_s=cpu_s(self.pid), children_s=sum(cpu_s(one.pid) for one in family_of(self.pid)))
 
     def memory_mib(self) -> float | None:
         """Memory of all its processes, shared pages counted once (PSS); None if the kernel does not say."""
-        family = [psutil.Process(self.pid), *self._others()]
+        family = [psutil.Process(self.pid), *family_of(self.pid)]
         with contextlib.suppress(psutil.Error, AttributeError):
             return sum(float(one.memory_full_info().pss) for one in family) / 2**20
         return None
 
-    def _others(self) -> list[psutil.Process]:
-        with contextlib.suppress(psutil.Error):
-            return psutil.Process(self.pid).children(recursive=True)
-        return []
-
     def stop(self) -> None:
         """TERM, time to finish, then KILL for whatever of it is left. May be called twice."""
-        process = self._process
-        if process is None:
-            return
-        family = self._others()
-        self._process = None
-        process.terminate()
-        try:
-            process.wait(STOP_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-        for left in family:
-            with contextlib.suppress(psutil.Error):
-                left.kill()
-
-
-def _cpu_s(pid: int) -> float:
-    """CPU seconds of a process, from the scheduler's nanoseconds where the kernel shows them."""
-    with contextlib.suppress(OSError, ValueError, IndexError):
-        if found := list(Path(f"/proc/{pid}/task").glob("*/schedstat")):
-            return sum(int(path.read_text().split()[0]) for path in found) / 1e9
-    with contextlib.suppress(psutil.Error):
-        times = psutil.Process(pid).cpu_times()
-        return float(times.user + times.system)
-    return 0.0
+        process, self._process = self._process, None
+        if process is not None:
+            background.end(process, within_s=STOP_S)
