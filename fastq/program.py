@@ -6,7 +6,7 @@ interface behind which an application lives; it is loaded in the nursery and use
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Literal, Protocol
 
 import msgspec
@@ -339,8 +339,12 @@ class Passenger(Protocol):
         """Its soft time limit is over, or somebody sent the signal of it: True if the CancelledError that follows will
         be SoftTimeLimitExceeded in the task; False if it ignores that."""
 
-    def condemn(self, verdict: Verdict) -> None:
-        """The end of its frame, by its hard limit or because it was revoked. It may still run on for a moment."""
+    def condemn(self, verdict: Verdict) -> Coroutine[Any, Any, None] | None:
+        """The end of its frame, by its hard limit or because it was revoked. It may still run on for a moment.
+
+        What is returned is to be awaited, and then the frame has ended: callbacks are sent before. None: it has now, or
+        it was condemned before.
+        """
 
     @property
     def lingers(self) -> bool:

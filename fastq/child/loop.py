@@ -12,6 +12,7 @@ import contextvars
 import logging
 import os
 import signal
+from collections.abc import Coroutine
 from typing import Any
 
 import msgspec
@@ -77,6 +78,8 @@ class Deck:
         self._flights = Flights(port, options.limit)
         self._waker, self._max_tasks = options.waker, max_tasks
         self._aboard: dict[Flight, Aboard] = {}
+        #: Frames that were condemned, and end when what follows them has been sent.
+        self._endings: dict[Flight, asyncio.Task[None]] = {}
         self._due = self._ended = False
         self._context = contextvars.copy_context()
         #: With the exit code, when this child may end.
@@ -168,7 +171,7 @@ class Deck:
         except asyncio.CancelledError:
             if not flight.over:
                 # Nobody's wish: the task, or a library that it uses, has cancelled itself.
-                passenger.condemn(self._verdict(flight, "lost", "The task was cancelled from within."))
+                self._condemn(flight, passenger, self._verdict(flight, "lost", "The task was cancelled from within."))
         except SystemExit as leaving:
             self._asked_to_leave(leaving)
         except BaseException as error:
@@ -222,11 +225,26 @@ class Deck:
         """End the frame now, whatever the task makes of being cancelled."""
         if flight.over:
             return
-        aboard.passenger.condemn(verdict)
+        self._condemn(flight, aboard.passenger, verdict)
         aboard.task.cancel()
         self._ended = True
         self._turn_soon()
         self._loop.call_later(GRACE_S, self._leave_behind, flight, aboard)
+
+    def _condemn(self, flight: Flight, passenger: Passenger, verdict: Verdict) -> None:
+        ending = passenger.condemn(verdict)
+        if ending is not None:
+            self._endings[flight] = self._loop.create_task(self._see_end(flight, ending))
+
+    async def _see_end(self, flight: Flight, ending: Coroutine[Any, Any, None]) -> None:
+        try:
+            await ending
+        except BaseException as error:
+            self._fail(error)
+        finally:
+            del self._endings[flight]
+            self._ended = True
+            self._turn_soon()
 
     def _leave_behind(self, flight: Flight, aboard: Aboard) -> None:
         if not aboard.task.done() or aboard.passenger.lingers:

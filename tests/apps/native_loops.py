@@ -48,6 +48,20 @@ async def nap(token: str, seconds: float) -> str:
     return await _nap(token, seconds)
 
 
+@app.task
+async def tick(token: str, seconds: float) -> float:
+    """Return the longest time for which the loop was not there."""
+    ledger().write("start", token)
+    longest_s, last = 0.0, time.monotonic()
+    end = last + seconds
+    while last < end:
+        await asyncio.sleep(0.02)
+        now = time.monotonic()
+        longest_s, last = max(longest_s, now - last), now
+    ledger().write("end", token)
+    return longest_s
+
+
 @app.task(acks_late=True, reject_on_worker_lost=True)
 async def nap_late(token: str, seconds: float) -> str:
     return await _nap(token, seconds)

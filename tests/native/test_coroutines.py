@@ -111,3 +111,28 @@ def test_a_task_that_waits_for_the_broker_holds_up_no_other(proxy: Proxy, lab: L
         assert lab.ledger.count("start", "one") == 2
     finally:
         client.close()
+
+
+def test_an_end_by_verdict_whose_callbacks_wait_for_the_broker_holds_up_no_other(proxy: Proxy, lab: Lab) -> None:
+    lab.use("tests.apps.native_loops", broker=proxy.url(number=lab.db.number), backend=lab.db.url)
+    worker = lab.worker(concurrency=1)
+    client = celery.Celery(broker=lab.db.url, backend=lab.db.url)
+    calls = [client.signature(native_loops.nap.name, (token, 0.0), immutable=True) for token in ("late", "nobody")]
+    try:
+        ticking = client.send_task(native_loops.tick.name, ("tick", 3.2))
+        late = client.send_task(native_loops.hard.name, ("hard",), link_error=calls[0])
+        client.send_task("tests.nobody", (), countdown=1.0, link_error=calls[1])
+        eventually(lambda: all(lab.ledger.count("start", token) for token in ("tick", "hard")))
+        proxy.blackhole()
+        # Longer than the engine gives a loop that is stuck.
+        eventually(lambda: lab.ledger.count("end", "tick") == 1, within_s=5)
+        assert not any(lab.ledger.count("start", token) for token in ("late", "nobody"))
+        proxy.heal()
+        assert ticking.get(timeout=RESULT_S) < 1.0
+        with pytest.raises(Exception, match="time limit"):
+            late.get(timeout=RESULT_S)
+        eventually(lambda: all(lab.ledger.count("start", token) == 1 for token in ("late", "nobody")))
+        assert lab.ledger.count("start", "tick") == lab.ledger.count("start", "hard") == 1
+        assert "is stuck" not in worker.log
+    finally:
+        client.close()

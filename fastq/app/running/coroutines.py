@@ -12,11 +12,13 @@ import ctypes
 import threading
 from collections.abc import Callable, Coroutine, Generator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from fastq import _core, clock
 from fastq.app import signals
 from fastq.app.running import context
+from fastq.app.running.closing import Closing, Work
 from fastq.app.running.context import Request
 from fastq.app.running.execute import End, Ended, Executor, log_success, logger
 from fastq.app.running.judge import Judge
@@ -52,8 +54,7 @@ class Crew:
     def fly(self, door: FlightDoor) -> Passenger | None:
         """Begin a frame; None if it is over already."""
         if door.kind == _core.VERDICT:
-            Judge(Flying(self.executor, door)).run(door)
-            return None
+            return self._end(door, Judge(Flying(self.executor, door)).hear(door))
         found: Any = door
         opened = self._runner.open(found) if self._runner is not None else None
         if opened is None:
@@ -66,12 +67,35 @@ class Crew:
     def _open_fully(self, door: FlightDoor) -> Passenger | None:
         executor = Flying(self.executor, door)
         opened = executor.open_to_run(door.payload(), late=bool(door.flags & _core.LATE))
-        if opened is None:
-            return None
+        if isinstance(opened, Closing):
+            return self._end(door, opened)
         task, request = opened
         return Flown(self, door, task=task, request=request).with_arguments(
             executor.caller(task), tuple(request.args), request.kwargs
         )
+
+    def _end(self, door: FlightDoor, closing: Closing) -> Passenger | None:
+        if closing.blocks:
+            return Doomed(self, door, closing.work)
+        closing.carry_out()
+        return None
+
+    async def end(self, door: FlightDoor, work: Work) -> None:
+        """End a frame when `work` has been done, in a thread."""
+        close = await self.aside(work, is_over=lambda: door.over)
+        close()
+
+    async def aside(self, work: Callable[[], T], *, is_over: Callable[[], bool]) -> T:
+        """Do what blocks in a thread. Only the end of the frame ends the waiting: the task itself is over."""
+        own = contextvars.copy_context()
+        working = asyncio.get_running_loop().run_in_executor(self.errands, own.run, work)
+        while True:
+            try:
+                return await asyncio.shield(working)
+            except asyncio.CancelledError:
+                if is_over() or working.cancelled():
+                    raise
+                forget_cancelling()
 
     def succeed(self, plain: Plain, value: Any) -> None:
         """Write a plain result. Raises, and has written nothing, if it cannot be written."""
@@ -101,7 +125,7 @@ class Flown:
         #: What its cancelling means, if that is its soft limit.
         self.reason: SoftTimeLimitExceeded | None = None
         self._ident = 0
-        self._is_concluding = False
+        self._is_concluding = self._is_condemned = False
 
     def with_arguments(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Flown:
         """What is to be called."""
@@ -118,10 +142,10 @@ class Flown:
         except Ended:
             raise
         except BaseException as error:
-            if not self.door.over:
+            if not self.over:
                 await self._fail(self.reason if self.reason and isinstance(error, asyncio.CancelledError) else error)
         else:
-            if not self.door.over:
+            if not self.over:
                 await self.succeed(value)
 
     async def _call(self) -> Any:
@@ -147,7 +171,7 @@ class Flown:
     def _call_here(self) -> Any:
         self._ident = threading.get_ident()
         try:
-            return None if self.door.over else self.function(*self.args, **self.kwargs)
+            return None if self.over else self.function(*self.args, **self.kwargs)
         finally:
             self._ident = 0
 
@@ -175,7 +199,7 @@ class Flown:
             end = await self._aside(lambda: executor.end_of(self.task, self.request, error))
         else:
             end = executor.end_of(self.task, self.request, error)
-        if not self.door.over:
+        if not self.over:
             await self._conclude(end)
 
     async def _conclude(self, end: End) -> None:
@@ -184,22 +208,13 @@ class Flown:
             end, stored = await self._aside(lambda: executor.follow_up(task, request, end))
         else:
             end, stored = executor.follow_up(task, request, end)
-        if not self.door.over:
+        if not self.over:
             late = bool(self.door.flags & _core.LATE)
             executor.close(task, request, end, stored, raw=self.door.payload(), late=late)
 
     async def _aside(self, work: Callable[[], T]) -> T:
-        """Do what blocks in a thread. Only the end of the frame ends the waiting: the task itself is over."""
         self._is_concluding = True
-        own = contextvars.copy_context()
-        working = asyncio.get_running_loop().run_in_executor(self.crew.errands, own.run, work)
-        while True:
-            try:
-                return await asyncio.shield(working)
-            except asyncio.CancelledError:
-                if self.door.over or working.cancelled():
-                    raise
-                forget_cancelling()
+        return await self.crew.aside(work, is_over=lambda: self.over)
 
     def ready_executor(self) -> Executor:
         """The executor of this task, since it began."""
@@ -212,7 +227,7 @@ class Flown:
 
     def soften(self) -> bool:
         """Have SoftTimeLimitExceeded raised in it."""
-        if self._is_concluding:
+        if self._is_concluding or self.over:
             return False
         logger.warning(
             "Soft time limit (%gs) exceeded for %s[%s]", self.door.limits[0], self.task.name, self.request.id
@@ -224,17 +239,51 @@ class Flown:
             ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(self._ident), error)
         return self.task.is_coroutine
 
-    def condemn(self, verdict: Verdict) -> None:
-        """Its frame ends so, whatever it does."""
+    @property
+    def over(self) -> bool:
+        """Whether its end has been decided."""
+        return self._is_condemned or self.door.over
+
+    def condemn(self, verdict: Verdict) -> Coroutine[Any, Any, None] | None:
+        """Its frame ends so, whatever it does: now, or, if something follows it, when that has been sent."""
+        if self.over:
+            return None
+        self._is_condemned = True
         self.door.note_end(_core.FAILED)
         raw, late = self.door.payload(), bool(self.door.flags & _core.LATE)
         judge = Judge(Flying(self.crew.executor, self.door))
-        judge.carry_out(verdict, self.task, self.request, raw=raw, late=late)
+        work = partial(judge.carry_out, verdict, self.task, self.request, raw=raw, late=late)
+        if self.request.embed:
+            # The engine is not to take this process for stuck while the broker keeps us waiting.
+            self.door.hold()
+            return self.crew.end(self.door, work)
+        work()()
+        return None
 
     @property
     def lingers(self) -> bool:
         """Whether its function goes on: nothing can end a thread."""
         return self._ident != 0
+
+
+class Doomed:
+    """A frame whose task is not run: its verdict was given elsewhere, it has expired, or nobody knows it."""
+
+    lingers = False
+
+    def __init__(self, crew: Crew, door: FlightDoor, work: Work) -> None:
+        self._crew, self._door, self._work = crew, door, work
+
+    async def run(self) -> None:
+        """Send what follows, then end the frame."""
+        await self._crew.end(self._door, self._work)
+
+    def soften(self) -> bool:
+        """It has no limit."""
+        return False
+
+    def condemn(self, verdict: Verdict) -> None:
+        """It has been."""
 
 
 class Plain(Flown):

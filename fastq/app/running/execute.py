@@ -7,6 +7,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -16,6 +17,7 @@ from fastq import _core, clock
 from fastq.app import signals
 from fastq.app.running import context
 from fastq.app.running.arguments import Caller, caller_of
+from fastq.app.running.closing import Closing, comes_late
 from fastq.app.running.context import Request
 from fastq.app.running.follow import Follow
 from fastq.app.running.freeing import command_of, say_apart
@@ -125,27 +127,31 @@ class Executor:
         """Run the task of the current frame and end the frame."""
         raw, late = port.payload(), bool(port.flags & _core.LATE)
         opened = self.open_to_run(raw, late=late)
-        if opened is not None:
-            task, request = opened
-            self.conclude(task, request, self.attempt(task, request), raw=raw, late=late)
+        if isinstance(opened, Closing):
+            opened.carry_out()
+            return
+        task, request = opened
+        self.conclude(task, request, self.attempt(task, request), raw=raw, late=late)
 
-    def open_to_run(self, raw: bytes, *, late: bool) -> Opened | None:
-        """The task of a message that is about to run; None if it must not, and then its frame has been ended."""
+    def open_to_run(self, raw: bytes, *, late: bool) -> Opened | Closing:
+        """The task of a message that is about to run, or, if it must not, how its frame ends."""
         self.port.note_end(_core.DISCARDED)
         opened = self.open(raw, late=late)
-        return None if opened is None or self.comes_late(*opened, raw=raw, late=late) else opened
+        if isinstance(opened, Closing) or not comes_late(opened[1].message):
+            return opened
+        work = partial(self.revoked, Verdict(kind="expired"), *opened, raw=raw, late=late)
+        return Closing(bool(opened[1].embed), work)
 
-    def open(self, raw: bytes, *, late: bool) -> Opened | None:
-        """The task of a message and its request; None if there is none, and then its frame has been ended."""
+    def open(self, raw: bytes, *, late: bool) -> Opened | Closing:
+        """The task of a message and its request, or, if there is none, how its frame ends."""
         try:
             message = open_message(raw)
         except PeerError as error:
-            self.refuse(raw, late=late, error=error)
-            return None
+            close = partial(self.refuse, raw, late=late, error=error)
+            return Closing(False, lambda: close)
         task = self.app.tasks.get(message.header.task or "")
         if task is None:
-            self.unknown(message, late=late)
-            return None
+            return Closing(bool(message.embed), partial(self.unknown, message, late=late))
         return task, Request(message, hostname=self.node)
 
     def attempt(self, task: BaseTask[Any, Any], request: Request) -> End:
@@ -453,16 +459,10 @@ class Executor:
 
     # ------------------------------------------------------------------------ what is not run
 
-    def comes_late(self, task: BaseTask[Any, Any], request: Request, *, raw: bytes, late: bool) -> bool:
-        """Whether its time was over before it was started; then its frame has been ended."""
-        expires = request.message.header.expires
-        if expires is None or clock.now() <= expires:
-            return False
-        self.revoked(Verdict(kind="expired"), task, request, raw=raw, late=late)
-        return True
-
-    def revoked(self, verdict: Verdict, task: BaseTask[Any, Any], request: Request, *, raw: bytes, late: bool) -> None:
-        """End the frame of what somebody revoked, or whose time is over."""
+    def revoked(
+        self, verdict: Verdict, task: BaseTask[Any, Any], request: Request, *, raw: bytes, late: bool
+    ) -> Callable[[], None]:
+        """Revoked, or its time is over. Counts it in its chord, which blocks; returns what ends the frame."""
         logger.info("Discarding revoked task: %s[%s]%s", task.name, request.id, verdict.reason)
         fields = {**REVOKED, "exc_message": [verdict.kind]}
         stored = (0, b"")
@@ -475,9 +475,13 @@ class Executor:
             "signum": verdict.signal_number or None,
             "expired": verdict.kind == "expired",
         }
-        self.say("task-revoked", task, request, **facts)
-        signals.task_revoked.send(task, request=request, **facts)
-        self.settle_task(task, request, "ack", raw=raw, late=late, stored=stored)
+
+        def close() -> None:
+            self.say("task-revoked", task, request, **facts)
+            signals.task_revoked.send(task, request=request, **facts)
+            self.settle_task(task, request, "ack", raw=raw, late=late, stored=stored)
+
+        return close
 
     def refuse(self, raw: bytes, *, late: bool, error: PeerError) -> None:
         """A message that cannot be opened."""
@@ -485,8 +489,8 @@ class Executor:
         signals.task_rejected.send(None, message=raw, exc=error)
         self.settle("reject", raw=raw, late=late, letter=self.letters.letter(raw, "undecodable", str(error)))
 
-    def unknown(self, message: Message, *, late: bool) -> None:
-        """A message of a task that nobody has registered."""
+    def unknown(self, message: Message, *, late: bool) -> Callable[[], None]:
+        """Nobody has registered the task. Sends its error callbacks, which blocks; returns what ends the frame."""
         name, request = message.header.task, Request(message, hostname=self.node)
         logger.error("Received unregistered task %r, id %s. Is the module that has it imported?", name, request.id)
         fields = {"exc_type": "NotRegistered", "exc_message": [name], "exc_module": "celery.exceptions"}
@@ -498,10 +502,14 @@ class Executor:
             stored = stored[0] + more[0], stored[1] + more[1]
             if message.embed.get("chord"):
                 stored = self.counted(request, end, stored)[1]
-        self.say("task-failed", None, request, exception=f"NotRegistered({name!r})")
-        signals.task_unknown.send(None, name=name, id=request.id, message=message.raw, exc=None)
-        letter = self.letters.letter(message.raw, "unknown", f"there is no task {name!r}")
-        self.settle("reject", raw=message.raw, late=late, stored=stored, letter=letter)
+
+        def close() -> None:
+            self.say("task-failed", None, request, exception=f"NotRegistered({name!r})")
+            signals.task_unknown.send(None, name=name, id=request.id, message=message.raw, exc=None)
+            letter = self.letters.letter(message.raw, "unknown", f"there is no task {name!r}")
+            self.settle("reject", raw=message.raw, late=late, stored=stored, letter=letter)
+
+        return close
 
     # ------------------------------------------------------------------------ for the compiled runner
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from fastq import _core
+from fastq.app.running.closing import Closing
 from fastq.app.running.context import Request
 from fastq.app.running.execute import End, Executor
 from fastq.errors import ChildLost, TimeLimitExceeded
@@ -24,48 +27,69 @@ class Judge:
         self.executor = executor
 
     def run(self, port: Door) -> None:
-        """Store the state, tell the application, and end the frame."""
+        """Store the state, send callbacks, tell the application, and end the frame. Blocks."""
+        self.hear(port).carry_out()
+
+    def hear(self, port: Door) -> Closing:
+        """What is to be done."""
         verdict, raw = split_verdict(port.payload())
         late = bool(port.flags & _core.LATE)
         opened = self.executor.open(raw, late=late)
-        if opened is not None:
-            self.carry_out(verdict, *opened, raw=raw, late=late)
+        if isinstance(opened, Closing):
+            return opened
+        task, request = opened
+        return Closing(bool(request.embed), partial(self.carry_out, verdict, task, request, raw=raw, late=late))
 
     def carry_out(
         self, verdict: Verdict, task: BaseTask[Any, Any], request: Request, *, raw: bytes, late: bool
-    ) -> None:
-        """The same for a message that has been opened."""
+    ) -> Callable[[], None]:
+        """Send callbacks, which blocks; what is returned does not: it tells the application and ends the frame."""
         kind = verdict.kind
         if kind in ("expired", "revoked", "terminated"):
-            self.executor.revoked(verdict, task, request, raw=raw, late=late)
-        elif kind == "cancelled":
-            self.executor.say("task-cancelled", task, request)
-            self.executor.settle("requeue", raw=raw, late=late)
-        elif kind in ("unknown", "invalid"):
-            logger.error("Message %s was refused: %s", request.id, verdict.reason)
-            letter = self.executor.letters.letter(raw, "undecodable", verdict.reason)
-            self.executor.settle_task(task, request, "reject", raw=raw, late=late, letter=letter)
-        else:
-            self._failed(verdict, task, request, raw=raw, late=late)
+            return self.executor.revoked(verdict, task, request, raw=raw, late=late)
+        if kind == "cancelled":
+            return partial(self._give_back, task, request, raw=raw, late=late)
+        if kind in ("unknown", "invalid"):
+            return partial(self._refuse, verdict, task, request, raw=raw, late=late)
+        return self._failed(verdict, task, request, raw=raw, late=late)
 
-    def _failed(self, verdict: Verdict, task: BaseTask[Any, Any], request: Request, *, raw: bytes, late: bool) -> None:
+    def _give_back(self, task: BaseTask[Any, Any], request: Request, *, raw: bytes, late: bool) -> None:
+        self.executor.say("task-cancelled", task, request)
+        self.executor.settle("requeue", raw=raw, late=late)
+
+    def _refuse(self, verdict: Verdict, task: BaseTask[Any, Any], request: Request, *, raw: bytes, late: bool) -> None:
+        logger.error("Message %s was refused: %s", request.id, verdict.reason)
+        letter = self.executor.letters.letter(raw, "undecodable", verdict.reason)
+        self.executor.settle_task(task, request, "reject", raw=raw, late=late, letter=letter)
+
+    def _run_again(
+        self, verdict: Verdict, task: BaseTask[Any, Any], request: Request, *, raw: bytes, late: bool
+    ) -> None:
+        # It is no end: whoever waits for it goes on waiting.
+        logger.error("Task %s[%s] runs again: %s", task.name, request.id, verdict.reason)
+        self.executor.say("task-rejected", task, request, requeue=True)
+        self.executor.settle("requeue", raw=raw, late=late)
+
+    def _failed(
+        self, verdict: Verdict, task: BaseTask[Any, Any], request: Request, *, raw: bytes, late: bool
+    ) -> Callable[[], None]:
         fate = self._fate(verdict, task)
         if verdict.kind == "lost" and fate == "requeue" and late:
-            # It runs again, so this was no end: whoever waits for it goes on waiting.
-            logger.error("Task %s[%s] runs again: %s", task.name, request.id, verdict.reason)
-            self.executor.say("task-rejected", task, request, requeue=True)
-            self.executor.settle(fate, raw=raw, late=late)
-            return
+            return partial(self._run_again, verdict, task, request, raw=raw, late=late)
         if verdict.kind == "timeout":
             error: Exception = TimeLimitExceeded(f"the hard time limit of {verdict.limit_s:g} s was exceeded")
         else:
             error = ChildLost(verdict.reason)
-        poison = verdict.kind == "poison"
         end = End(state="FAILURE", error=error, traceback=f"{type(error).__name__}: {error}\n")
         end, stored = self.executor.ended(task, request, end)
-        self.executor.tell_failure(task, request, end)
-        letter = self.executor.letters.poisoned(raw, verdict) if poison and not verdict.put_aside else None
-        self.executor.settle_task(task, request, fate, raw=raw, late=late, stored=stored, letter=letter)
+        poison = verdict.kind == "poison" and not verdict.put_aside
+
+        def close() -> None:
+            self.executor.tell_failure(task, request, end)
+            letter = self.executor.letters.poisoned(raw, verdict) if poison else None
+            self.executor.settle_task(task, request, fate, raw=raw, late=late, stored=stored, letter=letter)
+
+        return close
 
     def _fate(self, verdict: Verdict, task: BaseTask[Any, Any]) -> str:
         own, conf = task.options, self.executor.app.conf
