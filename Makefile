@@ -30,7 +30,7 @@ help:
 	@echo "make typing          pyright too: calls of tasks, and that every public name has a known type"
 	@echo "make docs            the pages that are made: docs/celery/settings.md, docs/reference"
 	@echo "make bench           side by side with Celery      make bench-micro  single parts of the hot path"
-	@echo "make bench-full      beside Dramatiq, RQ, Huey, taskiq, arq and SAQ, too, on every workload: about two hours"
+	@echo "make bench-full      beside Dramatiq, RQ, Huey, taskiq, arq and SAQ, too, on every workload: about an hour"
 	@echo "make bench-pictures  pictures and tables of the docs, from the newest results"
 	@echo "make debug-core      core tests on a build with assertions and bounds checks"
 	@echo "make sanitize-core   core tests on a build with address and undefined-behaviour sanitizers"
@@ -88,7 +88,7 @@ bench-full: venv $(PEERS_INSTALLED) $(APM)/.installed
 bench-micro: venv
 	$(BIN)/python -m bench.micro $(ARGS)
 
-# From the newest results, or from those that are named: make bench-pictures ARGS="bench/results/A.json bench/results/B.json"
+# From the newest results, or from those that are named (several parts of one commit, too): make bench-pictures ARGS="bench/results/A.json bench/results/B.json"
 bench-pictures: venv
 	$(BIN)/python -m bench.pictures $(ARGS)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +11,7 @@ from bench import drain, enqueue, idle, latency, memory, packed, promises, repor
 from bench.measurement import Results
 from bench.rounds import Case
 from bench.sizes import LONG, NORMAL, QUICK, Sizes
+from fastq.cli.interrupts import interruptible
 
 #: What is measured, in the order of the table.
 ROWS: dict[str, Callable[[Sizes], list[Case]]] = {
@@ -51,15 +51,15 @@ def _arguments() -> argparse.Namespace:
 
 def main() -> int:
     """Measure, print, keep. Exit 1 when something of ours could not be measured, or we lost or repeated tasks."""
-    # TERM as Ctrl-C: both unwind the blocks that stop workers and servers.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     chosen = _arguments()
     cases = [case for name in chosen.rows.split(",") for case in ROWS[name](chosen.sizes)]
     count = chosen.rounds or chosen.sizes.rounds
     try:
-        results, path = rounds.run(
-            cases, rounds=count, size=chosen.sizes.name, path=chosen.out, within_s=chosen.sizes.within_s
-        )
+        # TERM as Ctrl-C: both unwind the blocks that stop workers and servers.
+        with interruptible():
+            results, path = rounds.run(
+                cases, rounds=count, size=chosen.sizes.name, path=chosen.out, within_s=chosen.sizes.within_s
+            )
     except KeyboardInterrupt:
         print("interrupted; everything was stopped", file=sys.stderr)
         return 130

@@ -1,14 +1,15 @@
 """Measure fastq beside its peers on every workload: `python -m bench.full [--systems a,b] [--workloads x,y]`.
 
-What is there so far is in the results file after every round, so an interrupted run keeps it. `--list` shows which
-systems and workloads there are.
+What is there so far is in the results file after every round, so an interrupted run keeps it. What the file of this
+commit has of other workloads and systems stays in it, so the suite can be run in parts. `--list` shows which there are.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import functools
-import signal
+import itertools
 import subprocess
 import sys
 from collections.abc import Iterable, Sequence
@@ -22,27 +23,38 @@ from bench.rounds import Case
 from bench.workloads import registry as workloads
 from bench.workloads.calibration import FULL, QUICK, Calibration, Scale
 from bench.workloads.registry import Workload
+from bench.workloads.stage import clear_away
+from fastq.cli.interrupts import interruptible
 
 #: What is acknowledged early may be lost with a process that is killed, what is acknowledged late may run again: there,
 #: that is what is measured, and no failure.
 KILLS = frozenset({"kill", "kill-late", "kill-child"})
 
 
+#: Rounds of a system with its default settings, which are there to show what tuning gives.
+DEFAULTS = 3
+
+
 def cases(chosen: Iterable[Workload], systems: Sequence[Peer], *, scale: Scale) -> list[Case]:
     """Each workload with each system that can do it, systems side by side."""
     known = Calibration()
     return [
-        Case(
-            workload=workload.name,
-            system=peer.name,
-            settings=peer.settings,
-            run=functools.partial(workload.run, peer, scale, known),
-            at_most=workload.at_most,
-        )
-        for workload in chosen
-        for peer in systems
+        _case(workload, peer, scale, known)
+        for _, some in itertools.groupby(chosen, key=lambda one: one.together or one.name)
+        for peer, workload in itertools.product(systems, list(some))
         if workloads.takes(workload, peer)
     ]
+
+
+def _case(workload: Workload, peer: Peer, scale: Scale, known: Calibration) -> Case:
+    return Case(
+        workload=workload.name,
+        system=peer.name,
+        settings=peer.settings,
+        run=functools.partial(workload.run, peer, scale, known),
+        at_most=DEFAULTS if peer.settings == "default" and not workload.at_most else workload.at_most,
+        within_s=workload.within_s,
+    )
 
 
 def versions(systems: Iterable[Peer]) -> dict[str, dict[str, str]]:
@@ -66,6 +78,7 @@ def _arguments(given: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--workloads", default=",".join(workloads.NAMES), help="comma list of: %(default)s")
     parser.add_argument("--settings", default="tuned,default", help="comma list of: %(default)s")
     parser.add_argument("--rounds", type=int, default=0, help=f"{rounds.ROUNDS} unless given; 1 with --quick")
+    parser.add_argument("--minutes", type=float, default=0, help="leave out rounds that would end later")
     parser.add_argument("--quick", action="store_true", help="small: does it work?")
     parser.add_argument("--out", type=Path, help="another results file than that of this commit in bench/results")
     parser.add_argument("--list", action="store_true", help="show systems and workloads")
@@ -90,8 +103,6 @@ def _show() -> None:
 
 def main(given: Sequence[str] | None = None) -> int:
     """Measure, print, keep. Exit 1: fastq failed, lost or repeated a task; 2: nothing to measure; 130: interrupted."""
-    # TERM as Ctrl-C: both unwind the blocks that stop workers, clients and servers.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     chosen = _arguments(given)
     if chosen.list:
         _show()
@@ -104,13 +115,17 @@ def main(given: Sequence[str] | None = None) -> int:
         return 2
     more: dict[str, Any] = {"peers": versions(systems), "why": {peer.label: peer.why for peer in systems}}
     try:
-        results, path = rounds.run(
-            found,
-            rounds=chosen.rounds or (1 if chosen.quick else rounds.ROUNDS),
-            size="full-quick" if chosen.quick else "full",
-            path=chosen.out,
-            more=more,
-        )
+        # TERM as Ctrl-C: both unwind the blocks that stop workers, clients and servers.
+        with interruptible(), contextlib.ExitStack() as at_the_end:
+            at_the_end.callback(clear_away)
+            results, path = rounds.run(
+                found,
+                rounds=chosen.rounds or (1 if chosen.quick else rounds.ROUNDS),
+                size="full-quick" if chosen.quick else "full",
+                path=chosen.out,
+                more=more,
+                within_s=chosen.minutes * 60,
+            )
     except KeyboardInterrupt:
         print("interrupted; everything was stopped, and the complete rounds are kept", file=sys.stderr)
         return 130

@@ -14,7 +14,7 @@ import redis
 
 from bench import cores
 from bench.count import Ledger
-from bench.processes import Program, Worker, wait_for
+from bench.processes import STOP_S, Program, Worker, wait_for
 from fastq.embedded import EmbeddedRedis
 from fastq.producer import Producer
 from fastq.producer.options import Wire
@@ -53,6 +53,7 @@ class Lab:
         children: int = 2,
         url: str = "",
         more: Mapping[str, str] | None = None,
+        stop_s: float = STOP_S,
     ) -> Worker:
         """A worker on this lab's queue, not started yet; `url` if it is to reach Redis another way, `more` for its
         environment."""
@@ -63,6 +64,7 @@ class Lab:
             children=children,
             environment={**self.environment(url or self.url), **(more or {})},
             log=self.folder / f"{engine.name}-{next(self._numbers)}.log",
+            stop_s=stop_s,
         )
 
     def environment(self, url: str) -> dict[str, str]:

@@ -12,7 +12,9 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
-from bench import charts, report
+import msgspec
+
+from bench import behind, charts, report
 from bench.charts import Bar, Curve, Group, Panel, Stack
 from bench.measurement import Measurement, Results, load
 from bench.processes import ROOT
@@ -255,12 +257,20 @@ CAPTIONS = {
 def make(files: Sequence[Path], *, root: Path = ROOT) -> dict[Path, str]:
     """Everything in the docs that is made from these results: path (from the root) and content."""
     source = Source([(str(file.resolve().relative_to(root)), load(file)) for file in files])
+    _of_one_commit(source)
     drawn = {name: drawing for name, draw in PICTURES.items() if (drawing := draw(source))}
     made = {DOCS / f"{name}.svg": drawing.source() for name, drawing in drawn.items()}
     made[TABLES] = _tables(source)
     made[PAGE] = _fill((root / PAGE).read_text(), _page(source, drawn), source.names)
     made[FRONT] = _fill((root / FRONT).read_text(), _front(source), source.names)
     return made
+
+
+def _of_one_commit(source: Source) -> None:
+    """Parts of the full suite belong together only if they measured the same code."""
+    commits = {str(results.about["commit"]) for _, results in source.files if results.size == "full"}
+    if len(commits) > 1:
+        raise ValueError(f"results of the full suite are of several commits: {', '.join(sorted(commits))}")
 
 
 def _fill(page: str, content: str, names: str) -> str:
@@ -276,7 +286,22 @@ def _page(source: Source, drawn: Iterable[str]) -> str:
     for name in drawn:
         if name in CAPTIONS:
             lines += [f"### {CAPTIONS[name]}", "", f"![{CAPTIONS[name]}]({name}.svg)", ""]
+    lines += ["### Where fastq is behind, and why", "", _BEHIND, "", behind.section(_whole(source)), ""]
     return "\n".join([*lines, "[All figures as tables](results.md), what was lost and repeated among them."])
+
+
+_BEHIND = (
+    "Every measure in which all rounds of another system were better than all rounds of fastq's best form "
+    "(`bench/behind.py`); the reasons are kept in `bench/notes.py`."
+)
+
+
+def _whole(source: Source) -> list[Results]:
+    """The files, those of the full suite as one: systems of different parts are compared."""
+    full = [results for _, results in source.files if results.size == "full"]
+    ones = {one.key: one for results in full for one in results.measurements}
+    rest = [results for _, results in source.files if results.size != "full"]
+    return rest + [msgspec.structs.replace(results, measurements=tuple(ones.values())) for results in full[:1]]
 
 
 def _front(source: Source) -> str:

@@ -89,12 +89,14 @@ class Worker:
         environment: Mapping[str, str],
         log: Path,
         workdir: Path = ROOT,
+        stop_s: float = STOP_S,
     ) -> None:
         self.engine = engine
         self._command = engine.command(app, queue=queue, children=children)
         self._environment = {**os.environ, "PYTHONPATH": str(ROOT), **environment}
         self._log = log
         self._workdir = workdir
+        self._stop_s = stop_s
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Worker:
@@ -151,11 +153,11 @@ class Worker:
                 each.kill()
         process.wait()
 
-    def stop(self, *, within_s: float = STOP_S) -> None:
+    def stop(self, *, within_s: float | None = None) -> None:
         """TERM, time to finish, then KILL for whatever of its processes is left. May be called twice."""
         process, self._process = self._process, None
         if process is not None:
-            background.end(process, within_s=within_s, group=self.engine.tell_all)
+            background.end(process, within_s=self._stop_s if within_s is None else within_s, group=self.engine.tell_all)
 
 
 def wait_for(

@@ -16,7 +16,8 @@ from typing import Any
 import msgspec
 
 from bench import cores, machine
-from bench.measurement import Measurement, Results, Sample, gather
+from bench.measurement import Measurement, Results, Sample, gather, load
+from bench.pace import Pace, at_most, clock_after
 
 #: Rounds of `make bench-full` at least. Fewer, and no change between two files could be told from chance: with five and
 #: five, a rank test finds a clear difference in 1 of 126 orders.
@@ -38,6 +39,8 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
     run: Callable[[], Iterable[Sample]]
     #: Rounds after which it is not run again; 0: in all of them. For what takes minutes and does not vary.
     at_most: int = 0
+    #: Seconds one run of it may take; 0: as long as it likes.
+    within_s: float = 0.0
 
     @property
     def name(self) -> str:
@@ -59,11 +62,17 @@ class _Found:
         """Whether it is to be run again."""
         return len(self.failures) < PATIENCE and not 0 < self.case.at_most <= self.ran
 
+    def left(self, rounds: int) -> int:
+        """How many of so many rounds will run it."""
+        return min(rounds, (self.case.at_most or self.ran + rounds) - self.ran) if self.open else 0
+
     def run(self) -> None:
         """Run it once. Only what ends the whole measuring (Ctrl-C) comes out."""
         self.ran += 1
         try:
-            for sample in list(self.case.run()):
+            with at_most(self.case.within_s):
+                samples = list(self.case.run())
+            for sample in samples:
                 self.samples.setdefault(sample.measure, []).append(sample)
         except Exception as exc:  # a system that fails is a result
             self.failures.append(f"{type(exc).__name__}: {exc}")
@@ -95,34 +104,49 @@ def run(
 ) -> tuple[Results, Path]:
     """Measure all cases in so many rounds, and return the results and the file they are in.
 
-    Prints machine, warnings and progress to standard error. `path`: another file than that of this commit; `more`: for
-    its "about", such as versions of other systems; `within_s`: rounds that would end later are left out. On Ctrl-C,
-    KeyboardInterrupt comes out and the file holds the rounds that were complete.
+    Prints machine, warnings, progress and the expected end to standard error. `path`: another file than that of this
+    commit; `more`: for its "about", such as versions of other systems; `within_s`: rounds that would end later are left
+    out. If there is such a file of the same commit and size, what it has of other cases stays in it. It is written
+    after every case of the first round, and then after every round: on Ctrl-C, KeyboardInterrupt comes out and the file
+    holds the rounds that were complete.
     """
     about = {**machine.about(), **(more or {})}
     path = path or path_for(about, size=size)
     _introduce(about, cases, rounds)
     cores.pin("sender")
-    found = [_Found(case) for case in cases]
+    found, kept = [_Found(case) for case in cases], _kept(path, about, cases, size=size)
+    pace = Pace(_earlier(path, size=size))
     began, ticks = time.monotonic(), machine.Ticks.now()
-    for done in range(rounds):
-        at = time.monotonic()
-        _round(found, done, rounds)
-        now = time.monotonic()
-        during = {"seconds": round(now - began), "steal": machine.Ticks.now().steal_since(ticks)}
-        results = _results({**about, "during": during}, found, size=size, rounds=rounds, done=done + 1)
+
+    def save(done: int) -> Results:
+        steal, seconds = machine.Ticks.now().steal_since(ticks), round(time.monotonic() - began)
+        during = {"seconds": seconds, "steal": steal, "cases": {**_taken(kept), **pace.taken}}
+        results = _results({**about, "during": during}, found, size=size, rounds=rounds, done=done)
+        results = _with(results, kept)
         results.save(path)
-        if within_s and now - began + (now - at) > within_s and done + 1 < rounds:
+        return results
+
+    for done in range(rounds):
+        _round(found, done, rounds, pace=pace, save=save)
+        results, now = save(done + 1), time.monotonic()
+        next_s = pace.expected_s(each.case.name for each in found if each.open)
+        if within_s and now - began + (next_s or 0.0) > within_s and done + 1 < rounds:
             print(f"{done + 1} of {rounds} rounds in {now - began:.0f} s; no time for another", file=sys.stderr)
             break
     return results, path
 
 
-def _round(found: list[_Found], done: int, rounds: int) -> None:
-    for turn in _rotated(found, done, rounds):
-        if turn.open:
-            print(f"round {done + 1} of {rounds}: {turn.case.name}", file=sys.stderr, flush=True)
+def _round(found: list[_Found], done: int, rounds: int, *, pace: Pace, save: Callable[[int], Results]) -> None:
+    turns = [turn for turn in _rotated(found, done, rounds) if turn.open]
+    for number, turn in enumerate(turns):
+        later = [each for each in found for _ in range(each.left(rounds - done - 1 + (each in turns[number:])))]
+        end = clock_after(pace.expected_s(each.case.name for each in later))
+        about = f"round {done + 1} of {rounds}, case {number + 1} of {len(turns)}{end}: {turn.case.name}"
+        print(about, file=sys.stderr, flush=True)
+        with pace.timed(turn.case.name):
             turn.run()
+        if done == 0:
+            save(0)
 
 
 def _rotated(found: list[_Found], done: int, rounds: int) -> list[_Found]:
@@ -134,6 +158,55 @@ def _rotated(found: list[_Found], done: int, rounds: int) -> list[_Found]:
 def _results(about: dict[str, Any], found: list[_Found], *, size: str, rounds: int, done: int) -> Results:
     measurements = tuple(one for each in found for one in each.measurements())
     return Results(about=about, size=size, rounds=rounds, rounds_done=done, measurements=measurements)
+
+
+def _kept(path: Path, about: Mapping[str, Any], cases: Iterable[Case], *, size: str) -> Results | None:
+    """What the file has of cases that are not measured now, if it is of this commit and size."""
+    before = _load(path)
+    if before is None or (before.about.get("commit"), before.size) != (about.get("commit"), size):
+        return None
+    anew = {(case.workload, case.system, case.settings) for case in cases}
+    stay = tuple(one for one in before.measurements if (one.workload, one.system, one.settings) not in anew)
+    return msgspec.structs.replace(before, measurements=stay) if stay else None
+
+
+def _with(results: Results, kept: Results | None) -> Results:
+    """Put what stays before what is new."""
+    if kept is None:
+        return results
+    words = [*kept.about.get("warnings", ()), *results.about.get("warnings", ())]
+    about = {**kept.about, **results.about, "warnings": list(dict.fromkeys(words))}
+    for name in ("peers", "why"):
+        if name in kept.about:
+            about[name] = {**kept.about[name], **results.about.get(name, {})}
+    return msgspec.structs.replace(
+        results,
+        about=about,
+        rounds=max(kept.rounds, results.rounds),
+        rounds_done=max(kept.rounds_done, results.rounds_done),
+        measurements=(*kept.measurements, *results.measurements),
+    )
+
+
+def _load(path: Path) -> Results | None:
+    try:
+        return load(path)
+    except (OSError, ValueError):
+        return None
+
+
+def _taken(results: Results | None) -> dict[str, list[float]]:
+    return dict(results.about.get("during", {}).get("cases", {})) if results else {}
+
+
+def _earlier(path: Path, *, size: str) -> dict[str, list[float]]:
+    """How long cases took in the other results of this size in the folder, the newest last."""
+    found: dict[str, list[float]] = {}
+    for each in sorted(path.parent.glob("*.json"), key=lambda one: one.stat().st_mtime):
+        results = _load(each)
+        if results is not None and results.size == size:
+            found.update(_taken(results))
+    return found
 
 
 def _introduce(about: dict[str, Any], cases: Sequence[Case], rounds: int) -> None:

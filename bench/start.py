@@ -1,15 +1,49 @@
-"""The row of a cold start: a message waits, a worker is started, the clock stops when its task starts."""
+"""The rows of starting: a message waits, a worker is started, until its task starts; and the import of the library."""
 
 from __future__ import annotations
 
 import functools
+import subprocess
+import sys
 import time
 
 from bench.lab import lab
 from bench.measurement import Sample
-from bench.processes import CELERY, FASTQ, Engine
+from bench.processes import CELERY, FASTQ, ROOT, Engine
 from bench.rounds import Case
 from bench.sizes import Sizes
+
+#: What an application imports first. Celery's package is lazy, so its class is asked for, as fastq's is.
+IMPORTS = {"fastq": "from fastq import FastQ", "celery": "from celery import Celery"}
+
+#: What `import fastq` must leave alone.
+HEAVY = ("redis", "celery", "asyncio")
+
+#: Fresh interpreters of one sample: the quickest counts.
+ATTEMPTS = 3
+
+_IMPORT = """
+import sys, time
+began = time.perf_counter()
+{statement}
+print(time.perf_counter() - began, *[name for name in {heavy!r} if name in sys.modules])
+"""
+
+
+def import_s(name: str) -> tuple[float, list[str]]:
+    """Seconds that the import takes in a fresh interpreter, and which of the heavy modules it loaded."""
+    code = _IMPORT.format(statement=IMPORTS[name], heavy=HEAVY)
+    seconds, *loaded = subprocess.check_output([sys.executable, "-c", code], text=True, cwd=ROOT).split()
+    return float(seconds), loaded
+
+
+def _imported(name: str) -> list[Sample]:
+    found = [import_s(name) for _ in range(ATTEMPTS)]
+    loaded = found[0][1]
+    if name == "fastq" and loaded:
+        raise RuntimeError(f"{IMPORTS[name]} has loaded {', '.join(loaded)}")
+    value = min(seconds for seconds, _ in found) * 1e3
+    return [Sample(measure="import", value=value, unit="ms", better="lower", extras={"loaded": loaded})]
 
 
 def cold_start(engine: Engine) -> float:
@@ -25,9 +59,12 @@ def cold_start(engine: Engine) -> float:
 
 
 def start(_sizes: Sizes) -> list[Case]:
-    """Cold start to the first task."""
+    """Cold start to the first task, and the imports."""
     engines = (FASTQ, CELERY)
-    return [Case(workload="start", system=one.name, run=functools.partial(_samples, one)) for one in engines]
+    return [
+        *(Case(workload="start", system=one.name, run=functools.partial(_samples, one)) for one in engines),
+        *(Case(workload="import", system=name, run=functools.partial(_imported, name)) for name in IMPORTS),
+    ]
 
 
 def _samples(engine: Engine) -> list[Sample]:

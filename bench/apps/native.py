@@ -56,3 +56,15 @@ def spin(number: int, seconds: float) -> None:
 def blob(number: int, data: str) -> str:
     """Give back what came; the result is stored."""
     return work.blob(number, data)
+
+
+@app.task
+def step(value: int, number: int) -> int:
+    """A link of a chain."""
+    return work.step(value, number)
+
+
+@app.task
+def total(values: list[int], number: int) -> int:
+    """The end of a chord."""
+    return work.total(values, number)

@@ -45,6 +45,10 @@ class Host:
     def __init__(self, client: Any) -> None:
         self.client = client
 
+    def cleared(self) -> None:
+        """Redis has been emptied: what a client makes there once, it makes again."""
+        getattr(self.client, "cleared", lambda: None)()
+
     def fill(self, task: str, start: int, count: int, args: list[Any]) -> float:
         """Send `count` numbers fast; return seconds."""
         began = time.monotonic()

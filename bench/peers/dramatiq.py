@@ -17,6 +17,7 @@ DEFAULT = Peer(
     can=able("results nap fill_later chain group chord urgent"),
     slots=8,
     variables={"FASTQ_BENCH_SETTINGS": "default"},
+    returns_s=75.0,
 )
 
 TUNED = msgspec.structs.replace(

@@ -16,6 +16,8 @@ TUNED = Peer(
     worker=("-m", "fastq", "-A", "{app}", "worker", "-Q", "{queue}", "-c", "{children}", "-l", "WARNING"),
     nursery=True,
     can=_CAN,
+    # Leases last ten seconds.
+    returns_s=30.0,
     guess=200_000,
 )
 
@@ -51,7 +53,7 @@ NATIVE = msgspec.structs.replace(
     client="bench.peers.apps.native",
     packages=("redis", "hiredis", "msgspec"),
     app="bench.apps.native",
-    can=able("results acks nap fill_later fill_async urgent"),
+    can=able("results acks nap fill_later fill_async urgent chain group chord many_chords"),
 )
 
 #: The same with coroutines, a hundred in flight in each child.

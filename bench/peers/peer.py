@@ -69,6 +69,9 @@ class Peer(msgspec.Struct, frozen=True, kw_only=True):
     variables: Mapping[str, str] = {}
     #: Tasks per second, about: only where measuring starts from. It is found out within the first run.
     guess: int = 1000
+    #: Seconds after which it gives back what a dead worker held, and some more, where that is a matter of seconds or of
+    #: a minute. 0: longer (visibility timeouts, job timeouts), or never.
+    returns_s: float = 0.0
     #: A variation of another system: measured only where a workload asks for variations of this kind (a field of
     #: `bench.workloads.registry.Workload`). Empty: a system of its own.
     variation: str = ""

@@ -18,6 +18,7 @@ DEFAULT = Peer(
     slots=10,
     tell_all=True,
     variables={"FASTQ_BENCH_SETTINGS": "default"},
+    returns_s=75.0,
 )
 
 TUNED = msgspec.structs.replace(

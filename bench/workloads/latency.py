@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from bench.count import Count
 from bench.measurement import Sample, percentile
 from bench.peers.peer import Peer
+from bench.processes import Worker
 from bench.workloads.calibration import Calibration, Scale
 from bench.workloads.stage import Stage, stage
 
@@ -52,12 +53,11 @@ def quantiles(values_s: list[float], *, prefix: str = "", found: Count | None = 
 
 def calls(peer: Peer, scale: Scale, _known: Calibration) -> Iterable[Sample]:
     """`delay().get()`, one after the other."""
-    with stage(peer) as on:
-        with on.worker() as worker:
-            on.warm(worker)
-            first = on.sender.ask("calls", start=0, count=WARM_UP)
-            count = _affordable(first, scale)
-            taken = on.sender.ask("calls", start=WARM_UP, count=count)
+    with stage(peer, lively=True) as on:
+        on.live()
+        first = on.sender.ask("calls", start=0, count=WARM_UP)
+        count = _affordable(first, scale)
+        taken = on.sender.ask("calls", start=WARM_UP, count=count)
         found = on.counted(WARM_UP + count)
     return quantiles(taken, found=found)
 
@@ -68,12 +68,11 @@ def _affordable(taken_s: list[float], scale: Scale) -> int:
 
 def together(peer: Peer, scale: Scale, _known: Calibration) -> Iterable[Sample]:
     """`delay()` a hundred times, then `get()` all of them; calls per second."""
-    with stage(peer) as on:
-        with on.worker() as worker:
-            on.warm(worker)
-            (first,) = on.sender.ask("calls_together", start=0, sets=1, each=TOGETHER)
-            sets = max(1, min(scale.calls // 10, int(scale.work_s / max(1e-3, first))))
-            taken = on.sender.ask("calls_together", start=TOGETHER, sets=sets, each=TOGETHER)
+    with stage(peer, lively=True) as on:
+        on.live()
+        (first,) = on.sender.ask("calls_together", start=0, sets=1, each=TOGETHER)
+        sets = max(1, min(scale.calls // 10, int(scale.work_s / max(1e-3, first))))
+        taken = on.sender.ask("calls_together", start=TOGETHER, sets=sets, each=TOGETHER)
         found = on.counted(TOGETHER * (1 + sets))
     value = TOGETHER * sets / sum(taken)
     yield Sample(
@@ -86,23 +85,22 @@ def echoed(size: int) -> Callable[[Peer, Scale, Calibration], Iterable[Sample]]:
     """A workload of calls that carry `size` bytes there and back."""
 
     def run(peer: Peer, scale: Scale, _known: Calibration) -> Iterable[Sample]:
-        with stage(peer) as on:
-            with on.worker() as worker:
-                on.warm(worker)
-                count = _affordable(on.sender.ask("echo", start=0, count=5, size=size), scale)
-                taken = on.sender.ask("echo", start=5, count=count, size=size)
+        with stage(peer, lively=True) as on:
+            on.live()
+            count = _affordable(on.sender.ask("echo", start=0, count=5, size=size), scale)
+            taken = on.sender.ask("echo", start=5, count=count, size=size)
             found = on.counted(5 + count)
         return quantiles(taken, found=found)[:2]
 
     return run
 
 
-def steady(peer: Peer, scale: Scale, _known: Calibration) -> Iterator[Sample]:
+def steady(peer: Peer, scale: Scale, known: Calibration) -> Iterator[Sample]:
     """An open loop: messages are sent at a steady pace, at shares of the most that the system reaches while its own
     client sends on the same machine. Latency is from the moment a message was planned for to the start of its task."""
     with stage(peer, results=False) as on, on.worker() as worker:
         on.warm(worker)
-        most = _saturate(on, worker, scale)
+        most = _saturate(on, worker, scale, known)
         yield Sample(measure="most", value=most, unit="tasks/s", better="higher")
         for share in SHARES:
             rate = most * share / 100
@@ -115,16 +113,17 @@ def steady(peer: Peer, scale: Scale, _known: Calibration) -> Iterator[Sample]:
             yield from quantiles(late, prefix=f"{share} % ", found=found, **extras)
 
 
-def _saturate(on: Stage, worker: object, scale: Scale) -> float:
+def _saturate(on: Stage, worker: Worker, scale: Scale, known: Calibration) -> float:
     """Send flat out while the worker runs; return tasks per second from the first send to the last start."""
-    count, taken = 400, 0.0
+    count, taken = int(max(400, known.rate(on.peer, "live") * scale.work_s / 2)), 0.0
     while taken < scale.work_s / 2:
         count = int(count * min(8.0, scale.work_s / max(0.05, taken))) if taken else count
         began = time.monotonic()
         on.fill("noop", count)
-        on.follow(count, worker)  # type: ignore[arg-type]
+        on.follow(count, worker)
         taken = max((at for _, at in on.lab.ledger.starts()), default=began) - began
         on.lab.forget()
+    known.learn(on.peer, count / taken, "live")
     return count / taken
 
 
@@ -161,7 +160,7 @@ def _mix() -> Mapping[str, float]:
 
 def urgent(peer: Peer, scale: Scale, known: Calibration) -> Iterable[Sample]:
     """Urgent messages while a backlog of tasks of 1 ms waits: how long until they start."""
-    count = int(known.count(peer, scale, "spin", 0.001) / scale.work_s * (URGENT * 0.02 + 2.5))
+    count = int(known.rate(peer, "spin", 0.001, results=False) * (URGENT * 0.02 + 2.5))
     with stage(peer, results=False) as on:
         on.sender.ask("fill_last", task="spin", start=URGENT, count=count, args=[0.001])
         with on.worker() as worker:

@@ -13,7 +13,8 @@ from bench.processes import Worker
 from bench.workloads.calibration import Calibration, Scale
 from bench.workloads.stage import Stage, stage
 
-#: Seconds without an execution after which a task that was in a child that was killed is called lost: its worker lives.
+#: Seconds without an execution after which a task is called lost that was in a child that was killed, or in a worker
+#: of a system that does not look for the dead once a minute (`Peer.returns_s`).
 GONE_S = 12.0
 
 #: Seconds a worker gets to stop at full load before it is killed.
@@ -40,6 +41,7 @@ def killed(task: str) -> Callable[[Peer, Scale, Calibration], Iterable[Sample]]:
 
     def run(peer: Peer, scale: Scale, known: Calibration) -> Iterable[Sample]:
         count = known.count(peer, scale, task, results=task != "noop")
+        gone_s = min(scale.gone_s, peer.returns_s or GONE_S)
         with stage(peer, results=task != "noop") as on:
             on.fill(task, count)
             with on.worker() as worker:
@@ -47,10 +49,10 @@ def killed(task: str) -> Callable[[Peer, Scale, Calibration], Iterable[Sample]]:
                 worker.kill()
             done, began = on.lab.ledger.executed(), time.monotonic()
             with on.worker() as worker:
-                back = done == count or on.follow(done + 1, worker, stall_s=scale.gone_s) > done
+                back = done == count or on.follow(done + 1, worker, stall_s=gone_s) > done
                 resumed = time.monotonic() - began
                 if back:
-                    on.follow(count, worker, stall_s=scale.gone_s)
+                    on.follow(count, worker, stall_s=gone_s)
                 whole = max(0.0, _last_s(on) - began)
             found = on.counted(count)
         extras = {"tasks": count, "done_before": done, "resumed": back, "finished_s": round(whole, 2)}
@@ -65,7 +67,7 @@ def killed(task: str) -> Callable[[Peer, Scale, Calibration], Iterable[Sample]]:
 def child_killed(peer: Peer, scale: Scale, known: Calibration) -> Iterable[Sample]:
     """kill -9 for one child in the middle of a backlog: the time that the rest takes, and what is lost. A worker that
     ends because of it is started again, as a service manager does."""
-    count = known.count(peer, scale, "spin", 0.001)
+    count = known.count(peer, scale, "spin", 0.001, results=False)
     with stage(peer, results=False) as on:
         on.fill("spin", count, 0.001)
         with on.worker() as worker:
@@ -108,7 +110,7 @@ def _last_s(on: Stage) -> float:
 def stopped(peer: Peer, scale: Scale, known: Calibration) -> Iterable[Sample]:
     """TERM in the middle of a backlog of tasks of 1 ms: seconds until all of its processes are gone; another worker
     then does the rest, and everything is counted."""
-    count = known.count(peer, scale, "spin", 0.001)
+    count = known.count(peer, scale, "spin", 0.001, results=False)
     with stage(peer, results=False) as on:
         on.fill("spin", count, 0.001)
         with on.worker() as worker:

@@ -17,7 +17,7 @@ from bench.workloads.stage import stage
 MIB = 1024 * 1024
 
 #: Tasks; or what a system does in so many seconds, if that is less.
-TASKS, AT_MOST_S = 100_000, 15.0
+TASKS, AT_MOST_S = 100_000, 10.0
 
 
 class Memory(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,7 +44,7 @@ def _pss_mib(process: psutil.Process) -> float:
 
 def size(peer: Peer, scale: Scale, known: Calibration) -> Iterable[Sample]:
     """A worker that has run something, and the same after 100,000 tasks."""
-    rate = known.count(peer, scale, "stored") / scale.work_s
+    rate = known.rate(peer, "stored")
     count = max(1000, int(min(TASKS * scale.part, rate * AT_MOST_S)))
     with stage(peer) as on:
         with on.worker() as worker:

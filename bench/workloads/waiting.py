@@ -14,7 +14,7 @@ from bench.workloads.memory import Memory
 from bench.workloads.stage import Stage, stage
 
 #: Messages that wait; a client that is slow sends what it can in so many seconds.
-WAITING, SENDING_S = 100_000, 15.0
+WAITING, SENDING_S = 100_000, 10.0
 
 #: Seconds that they wait: longer than any run.
 FAR_OFF_S = 3600.0
@@ -24,7 +24,7 @@ SLICES, APART_S = 20, 0.1
 
 #: A worker has taken what it wants of the messages that wait when it uses less than so much of a core; looked at this
 #: often, and waited for so long at most.
-CALM, LOOK_S, CALM_WITHIN_S = 0.05, 0.5, 60.0
+CALM, LOOK_S, CALM_WITHIN_S = 0.05, 0.5, 40.0
 
 #: Tasks a second that become due: the same for all, unless that is more than this share of a system's most. It is about
 #: being on time, not about many at once.
@@ -34,7 +34,7 @@ AT_MOST, SHARE = 100.0, 0.3
 def countdowns(peer: Peer, scale: Scale, known: Calibration) -> Iterable[Sample]:
     """100,000 tasks with a countdown of an hour: memory of the worker. Then some that become due within two seconds, a
     hundred a second: how late they start."""
-    rate = known.count(peer, scale, "noop", results=False) / scale.work_s
+    rate = known.rate(peer, "noop", results=False)
     with stage(peer, results=False) as on:
         with on.worker() as worker:
             on.warm(worker)
@@ -68,7 +68,7 @@ def _send_far_off(on: Stage, count: int) -> tuple[int, float]:
 
 
 def _wait_until_calm(worker: Worker) -> None:
-    """Wait until the worker has little to do, or for a minute."""
+    """Wait until the worker has little to do, or for some time."""
     deadline, used = time.monotonic() + CALM_WITHIN_S, worker.cpu_s().total
     while time.monotonic() < deadline:
         time.sleep(LOOK_S)

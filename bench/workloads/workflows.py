@@ -19,12 +19,11 @@ CHAIN = 10
 
 def chain(peer: Peer, scale: Scale, _known: Calibration) -> Iterable[Sample]:
     """Chains of ten links, one chain after the other."""
-    with stage(peer) as on:
-        with on.worker() as worker:
-            on.warm(worker)
-            (first,) = on.sender.ask("chain", start=0, count=1, length=CHAIN)
-            count = max(3, min(scale.calls // 5, int(scale.work_s / first)))
-            taken = on.sender.ask("chain", start=CHAIN, count=count, length=CHAIN)
+    with stage(peer, lively=True) as on:
+        on.live()
+        (first,) = on.sender.ask("chain", start=0, count=1, length=CHAIN)
+        count = max(3, min(scale.calls // 5, int(scale.work_s / first)))
+        taken = on.sender.ask("chain", start=CHAIN, count=count, length=CHAIN)
         found = on.counted(CHAIN * (1 + count))
     yield Sample(
         measure="p50", value=percentile(taken, 50) * 1e3, unit="ms", better="lower", lost=found.lost,
@@ -35,12 +34,11 @@ def chain(peer: Peer, scale: Scale, _known: Calibration) -> Iterable[Sample]:
 def _whole(what: str, size: int, *, ends: int) -> Run:
     def run(peer: Peer, scale: Scale, _known: Calibration) -> Iterable[Sample]:
         count = max(10, int(size * scale.part)) if size > 100 else size
-        with stage(peer) as on:
-            with on.worker() as worker:
-                on.warm(worker)
-                on.sender.ask(what, start=0, count=10, within_s=WITHIN_S)
-                on.lab.forget()
-                taken = on.sender.ask(what, start=0, count=count, within_s=WITHIN_S)
+        with stage(peer, lively=True) as on:
+            on.live()
+            on.sender.ask(what, start=0, count=10, within_s=WITHIN_S)
+            on.lab.forget()
+            taken = on.sender.ask(what, start=0, count=count, within_s=WITHIN_S)
             found = on.counted(count + ends)
         yield Sample(
             measure="time", value=taken * 1e3, unit="ms", better="lower", lost=found.lost, repeated=found.repeated,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import difflib
 import importlib.util
 import math
@@ -22,6 +21,7 @@ from fastq import clock, log
 from fastq.app.find import find_native
 from fastq.cli.bench_place import choose, clean, client, read_json
 from fastq.cli.gather import flags_given, gather
+from fastq.cli.interrupts import interruptible
 from fastq.cli.options import GroupedCommand, global_options
 from fastq.cli.worker import enter_workdir, export, require_application
 from fastq.config.cpus import auto_concurrency
@@ -44,9 +44,6 @@ WARM_UP = 50
 
 #: Share of all sends that found next to nothing under way, from which on the sender was the limit.
 HUNGRY = 0.3
-
-#: Seconds after which an interruption that nobody has heard is raised again.
-AGAIN_S = 0.5
 
 
 class Trial(msgspec.Struct, frozen=True, kw_only=True):
@@ -196,32 +193,11 @@ def _clean(info: ProgramInfo) -> int:
 
 
 def _run(plan: Plan, info: ProgramInfo, engines: Sequence[str]) -> list[Trial]:
-    with _interruptible():
-        return [_tried(plan, choose(info), engine) for engine in engines]
-
-
-@contextlib.contextmanager
-def _interruptible() -> Iterator[None]:
-    """TERM as Ctrl-C: both unwind what stops the worker and removes the keys."""
-    before = {number: signal.signal(number, _interrupt) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)}
     try:
-        yield
+        with interruptible():
+            return [_tried(plan, choose(info), engine) for engine in engines]
     except KeyboardInterrupt:
         raise click.Abort from None
-    finally:
-        _heard()
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def _interrupt(_number: int, _frame: object) -> None:
-    # What is raised while a destructor runs is dropped by the interpreter: raised again, until somebody has heard it.
-    signal.setitimer(signal.ITIMER_REAL, AGAIN_S)
-    raise KeyboardInterrupt
-
-
-def _heard() -> None:
-    signal.setitimer(signal.ITIMER_REAL, 0)
 
 
 def _tried(plan: Plan, place: Place, engine: str) -> Trial:
@@ -231,7 +207,6 @@ def _tried(plan: Plan, place: Place, engine: str) -> Trial:
     try:
         return _measured(plan, place, engine)
     finally:
-        _heard()
         # A second Ctrl-C must not keep the keys: what is left to do takes a moment.
         before = signal.signal(signal.SIGINT, signal.SIG_IGN)
         place.clear()
@@ -252,11 +227,7 @@ def _measured(plan: Plan, place: Place, engine: str) -> Trial:
     )
     try:
         with worker, Load(place, plan.work, answered=plan.answered) as load:
-            try:
-                return _tasks_and_calls(plan, load, worker)
-            except KeyboardInterrupt:
-                _heard()
-                raise
+            return _tasks_and_calls(plan, load, worker)
     except Exception as error:
         raise _explained(error, place, worker) from error
 

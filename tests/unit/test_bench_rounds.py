@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from bench import cores, machine, rounds
 from bench.machine import State
 from bench.measurement import Sample, load
+from bench.pace import Pace
 from bench.rounds import Case
 
 
@@ -43,7 +45,9 @@ def test_every_round_runs_every_case_and_begins_with_another(tmp_path: Path) -> 
     assert ["".join(order[at : at + 3]) for at in (0, 3, 6)] == ["abc", "bca", "cab"]
     assert [one.values for one in results.measurements] == [(1.0, 2.0, 3.0)] * 3
     assert load(path).measurements == results.measurements
-    assert {"seconds", "steal"} == set(load(path).about["during"])
+    during = load(path).about["during"]
+    assert {"seconds", "steal", "cases"} == set(during)
+    assert {name: len(taken) for name, taken in during["cases"].items()} == {f"noop: {name}": 3 for name in "abc"}
 
 
 def test_complete_rounds_are_kept_when_it_is_interrupted(tmp_path: Path) -> None:
@@ -79,3 +83,30 @@ def test_a_machine_that_is_not_quiet_is_named() -> None:
     found = State(load=2.0, busy=("cc1 (7) 90%",), steal=0.2, governor="powersave").warnings()
     assert len(found) == 4
     assert "cc1 (7) 90%" in found[1]
+
+
+def test_parts_of_a_suite_that_are_measured_one_after_the_other_are_in_one_file(tmp_path: Path) -> None:
+    out = tmp_path / "found.json"
+    rounds.run([counting([1.0], [], "a"), counting([2.0], [], "b")], rounds=1, size="quick", path=out)
+    rounds.run([counting([3.0], [], "b"), counting([4.0], [], "c")], rounds=1, size="quick", path=out)
+    assert {one.system: one.values for one in load(out).measurements} == {"a": (1.0,), "b": (3.0,), "c": (4.0,)}
+    rounds.run([counting([5.0], [], "a")], rounds=1, size="normal", path=out)
+    assert {one.system: one.values for one in load(out).measurements} == {"a": (5.0,)}
+
+
+def test_what_hangs_is_ended_and_the_others_are_measured(tmp_path: Path) -> None:
+    def hang() -> list[Sample]:
+        time.sleep(30)
+        return []
+
+    hangs = Case(workload="noop", system="h", run=hang, within_s=0.05)
+    results, _ = rounds.run([hangs, counting([1.0], [], "a")], rounds=1, size="quick", path=tmp_path / "found.json")
+    assert [one.reason for one in results.measurements] == ["TooLongError: it was not done after 0.05 s", ""]
+
+
+def test_the_end_is_expected_from_what_cases_took() -> None:
+    pace = Pace({"a": [2.0], "b": [4.0]})
+    assert pace.expected_s(["a", "a", "b"]) == 8.0
+    assert Pace({}).expected_s(["a"]) is None
+    pace.taken["a"] = [1.0, 3.0, 5.0]
+    assert pace.expected_s(["a", "b", "c"]) == 3.0 + 4.0 + 3.0

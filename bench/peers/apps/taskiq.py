@@ -65,6 +65,9 @@ class Client(Awaited):
         # Makes the consumer group, too: what is sent before there is one, no worker sees.
         self.run(broker.startup())
 
+    def cleared(self) -> None:
+        self.run(broker.startup())
+
     async def post(self, task: str, number: int, *args: Any) -> Any:
         return await TASKS[task].kiq(number, *args)
 
