@@ -34,7 +34,6 @@ def describe(app: FastQ, options: WorkerOptions, *, node: str, numbered: Sequenc
         app_name=app.name,
         loader="",
         node=node,
-        version=f"fastq {fastq.__version__}",
         broker_urls=conf.broker_url.split(";"),
         broker_shown=_shown(conf.broker_url),
         transport_options=conf.broker_transport_options,

@@ -16,6 +16,7 @@ from fastq.app.find import import_tasks
 from fastq.app.running import context
 from fastq.app.settings import read_overrides
 from fastq.config.nodename import file_name, node_name
+from fastq.config.possible import no_such_option
 from fastq.config.settings import WorkerOptions
 from fastq.errors import ResultsUnavailable
 from fastq.program import Door, FlightDoor, Passenger, ProgramInfo, Question, Reply, Worker
@@ -38,6 +39,9 @@ class NativeProgram:
     def load(self, options: WorkerOptions) -> None:
         """Apply the options, import the tasks, set logging up. Raises ApplicationError, SettingError or OptionError."""
         self._options, self.node = options, node_name(options.hostname)
+        unknown = next((word for word in options.unknown if word.startswith("-")), None)
+        if unknown is not None:
+            raise no_such_option(unknown)  # only a Celery application can have options of its own
         addresses = {"broker_url": options.broker, "result_backend": options.result_backend}
         self.app.conf.update({k: v for k, v in addresses.items() if v}, where="the command line")
         self.app.conf.update(read_overrides(options.overrides), where="a setting after --", strict=False)

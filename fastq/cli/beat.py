@@ -6,6 +6,7 @@ their settings go on working. Of a native one it is the process that each worker
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from fastq.cli.options import setting_options
 from fastq.cli.worker import enter_workdir, export, held_pidfile, require_application, start_log
 from fastq.config.nodename import node_name
 from fastq.config.settings import WorkerOptions
+from fastq.errors import ApplicationError
 
 if TYPE_CHECKING:
     from fastq.app.app import FastQ
@@ -38,9 +40,9 @@ def _beat(ctx: click.Context) -> int:
     from fastq.app.find import find_native
 
     app = find_native(options.app)
-    if app is not None:
-        return run_native(app, ctx)
-    return run(options, ctx.args)
+    if app is None and importlib.util.find_spec("celery") is not None:
+        return run(options, ctx.args)
+    return run_native(app, ctx)
 
 
 command = Handed("beat", callback=click.pass_context(_beat))
@@ -69,10 +71,15 @@ def _global_words(options: WorkerOptions) -> list[str]:
 # ---------------------------------------------------------------------------- a native application
 
 
-def run_native(app: FastQ, ctx: click.Context) -> int:
-    """Run the schedule in this process, until a signal ends it. Raises ScheduleError and others of a wrong setting."""
+def run_native(app: FastQ | None, ctx: click.Context) -> int:
+    """Run the schedule in this process, until a signal ends it. Raises ScheduleError and others of a wrong setting.
+
+    Without an application there is only help, and without Celery it is this command's.
+    """
 
     def callback(inner: click.Context, **_options: object) -> int:
+        if app is None:
+            raise ApplicationError("no native application: name it with -A module, or pip install 'fastq[celery]'")
         options = gather(flags_given(inner))
         with held_pidfile(options):
             _prepare(app, options)
@@ -87,7 +94,7 @@ def run_native(app: FastQ, ctx: click.Context) -> int:
         params=setting_options("loglevel", "logfile", "pidfile", "hostname", "log_format"),
         help="Send the tasks of the application's schedule, each at its time. Several may run; one of them sends.",
     )
-    answer: Any = parsed.main(args=ctx.args, prog_name="fastq beat", standalone_mode=False, parent=ctx.parent)
+    answer: Any = parsed.main(args=ctx.args, prog_name="beat", standalone_mode=False, parent=ctx.parent)
     return answer if isinstance(answer, int) else 0
 
 

@@ -16,7 +16,7 @@ from fastq.errors import Bug, FastqError
 _COMMANDS: Mapping[str, tuple[str, str]] = {
     "worker": ("fastq.cli.worker", "Start a worker."),
     "reload": ("fastq.cli.reload", "Load the application again in this host's workers."),
-    "doctor": ("fastq.cli.doctor", "Read an application: what will differ from Celery, what is misconfigured."),
+    "doctor": ("fastq.cli.doctor", "Read an application: what is misconfigured and, with Celery, what will differ."),
     "check": ("fastq.cli.doctor", "The same as doctor."),
     "beat": ("fastq.cli.beat", "Send the tasks of the application's schedule, each at its time."),
     "schedule": (

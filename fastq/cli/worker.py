@@ -73,8 +73,10 @@ def start(options: WorkerOptions) -> int:
 
 def _loaded(files: contextlib.ExitStack, options: WorkerOptions, program: ProgramInfo) -> None:
     """The application is known: what it decides about this process, unless an option has, and the banner."""
+    from fastq.transport.urls import read_urls
     from fastq.worker.cluster.lease import LEASE_S
 
+    read_urls(program.broker_urls)  # what cannot be read is said instead of the banner, not below it
     if options.pidfile is None and program.pidfile:
         files.enter_context(pidfile.held(file_name(program.pidfile, node=program.node)))
     start_log(options, program)

@@ -32,7 +32,8 @@ class WorkerOptions(msgspec.Struct, frozen=True, kw_only=True):
             group=GLOBAL,
             read=str,
             bare_variables=("APP",),
-            doc="The application: module, module:attribute, or a package with `app`, `celery` or a module `celery`.",
+            doc="The application, native or Celery's: module, module:attribute, or a package with `app`, `celery` or a "
+            "module `celery`.",
         ),
     ] = None
     broker: Annotated[
@@ -60,7 +61,13 @@ class WorkerOptions(msgspec.Struct, frozen=True, kw_only=True):
     ] = None
     loader: Annotated[
         str | None,
-        declare("--loader", group=GLOBAL, read=str, bare_variables=("LOADER",), doc="Celery's loader class."),
+        declare(
+            "--loader",
+            group=GLOBAL,
+            read=str,
+            bare_variables=("LOADER",),
+            doc="The loader class, of a Celery application.",
+        ),
     ] = None
     config: Annotated[
         str | None,
@@ -69,7 +76,7 @@ class WorkerOptions(msgspec.Struct, frozen=True, kw_only=True):
             group=GLOBAL,
             read=str,
             bare_variables=("CONFIG_MODULE",),
-            doc="Module with the configuration, for Celery's default loader.",
+            doc="Module with the configuration, for the default loader of a Celery application.",
         ),
     ] = None
     workdir: Annotated[
@@ -123,7 +130,7 @@ class WorkerOptions(msgspec.Struct, frozen=True, kw_only=True):
             group=WORKER,
             read=str,
             celery="worker_state_db",
-            doc="File that keeps the ids of revoked tasks over restarts.",
+            doc="File that keeps the ids of revoked tasks over restarts. Only for Celery applications.",
         ),
     ] = None
     loglevel: Annotated[
@@ -212,7 +219,7 @@ class WorkerOptions(msgspec.Struct, frozen=True, kw_only=True):
             read=values.seconds,
             unit="seconds",
             celery="task_time_limit",
-            doc="Kill a task that runs longer.",
+            doc="Kill a task that runs longer; a coroutine is cancelled.",
         ),
     ] = None
     soft_time_limit: Annotated[
@@ -380,7 +387,8 @@ class WorkerOptions(msgspec.Struct, frozen=True, kw_only=True):
             "--queues",
             group=QUEUES,
             read=values.comma_list,
-            doc="Queues to consume, with commas between. Default: all in `task_queues`, or `task_default_queue`.",
+            doc="Queues to consume, with commas between. Default: all in `task_queues`, or `task_default_queue`; of a "
+            "native application without `task_queues` also those of its tasks and routes.",
         ),
     ] = ()
     exclude_queues: Annotated[
@@ -431,7 +439,12 @@ class WorkerOptions(msgspec.Struct, frozen=True, kw_only=True):
 
     beat: Annotated[
         bool,
-        declare("-B", "--beat", group=BEAT, doc="Run the application's schedule in a process of its own."),
+        declare(
+            "-B",
+            "--beat",
+            group=BEAT,
+            doc="Run a Celery application's schedule in a process of its own. Workers of native ones do so unasked.",
+        ),
     ] = False
     schedule: Annotated[
         str | None,
@@ -443,7 +456,7 @@ class WorkerOptions(msgspec.Struct, frozen=True, kw_only=True):
             read=str,
             celery="beat_schedule_filename",
             variable="SCHEDULE_FILENAME",
-            doc="File that keeps the scheduler's last times.",
+            doc="File that keeps the scheduler's last times, of a Celery application.",
         ),
     ] = None
     scheduler: Annotated[
@@ -453,7 +466,7 @@ class WorkerOptions(msgspec.Struct, frozen=True, kw_only=True):
             group=BEAT,
             read=str,
             celery="beat_scheduler",
-            doc="The scheduler's class.",
+            doc="The scheduler's class, of a Celery application.",
         ),
     ] = None
 

@@ -104,7 +104,11 @@ def _split(text: str) -> tuple[str, SplitResult]:
     if not found or scheme not in _KINDS:
         known = ", ".join(f"{name}://" for name in _KINDS)
         shown = scheme if found else "no scheme"
-        raise UrlError(f"a broker URL has {shown!r} where one of {known} is needed", scheme=scheme)
+        raise UrlError(
+            f"a broker URL has {shown!r} where one of {known} is needed: fastq works on Redis; change broker_url, or "
+            "give -b redis://localhost:6379/0",
+            scheme=scheme,
+        )
     try:
         parts = urlsplit(f"http://{rest}")
         _ = parts.port

@@ -66,6 +66,7 @@ def test_the_command_line_works(hidden: dict[str, str]) -> None:
     assert "queue" in run(*fastq, "queues", env=hidden)
     assert "No dead fastq worker" in run(*fastq, "recover", env=hidden)
     run(*fastq, "dlq", "list", env=hidden)
+    assert run("-m", "fastq", "beat", "--help", env=hidden).startswith("Usage: fastq beat [OPTIONS]")
 
 
 def test_a_celery_application_is_refused_with_what_to_install(hidden: dict[str, str]) -> None:

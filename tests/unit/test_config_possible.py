@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from fastq.cli.gather import gather
+from fastq.config.possible import no_such_option
 from fastq.errors import OptionError
 
 
@@ -33,3 +34,16 @@ def test_what_cannot_be_is_refused(flags: dict[str, str], says: str) -> None:
 )
 def test_what_can_be_is_not(flags: dict[str, str]) -> None:
     gather(flags, environment={})
+
+
+@pytest.mark.parametrize(
+    ("flag", "says"),
+    [
+        ("--concurency=3", "there is no option --concurency=3; did you mean --concurrency?"),
+        ("--queue", "did you mean --queues?"),
+        ("--nope", "there is no option --nope; see `fastq worker --help`"),
+        ("-Z", "there is no option -Z; see `fastq worker --help`"),
+    ],
+)
+def test_only_a_slip_is_taken_for_another_option(flag: str, says: str) -> None:
+    assert no_such_option(flag).message.endswith(says)

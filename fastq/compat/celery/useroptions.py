@@ -6,14 +6,14 @@ knows is a usage error.
 
 from __future__ import annotations
 
-import difflib
 import inspect
 from typing import Any
 
 import msgspec
 
 from fastq.config import values
-from fastq.config.settings import SETTINGS, WorkerOptions
+from fastq.config.possible import no_such_option
+from fastq.config.settings import WorkerOptions
 from fastq.errors import OptionError
 
 
@@ -67,13 +67,7 @@ def _parse(app: Any, options: WorkerOptions, params: list[Any]) -> tuple[dict[st
             allow_extra_args=True,
         )
     except click.NoSuchOption as error:
-        raise OptionError(f"there is no option {error.option_name}{_similar(error.option_name)}") from error
+        raise no_such_option(error.option_name) from error
     except click.ClickException as error:
         raise OptionError(error.format_message()) from error
     return dict(ctx.params), list(ctx.args)
-
-
-def _similar(flag: str) -> str:
-    flags = [flag for setting in SETTINGS.values() for flag in setting.flags]
-    close = difflib.get_close_matches(flag, flags, n=1)
-    return f"; did you mean {close[0]}?" if close else "; see `fastq worker --help`"

@@ -13,6 +13,7 @@ from typing import Any
 from fastq.compat.celery.request_class import unheard
 from fastq.compat.celery.useroptions import UserOptions
 from fastq.config.nodename import node_name
+from fastq.config.possible import nearest
 from fastq.config.settings import WorkerOptions
 from fastq.errors import SettingError
 from fastq.importing import last_line
@@ -59,12 +60,20 @@ def _override_settings(app: Any, options: WorkerOptions, overrides: Mapping[str,
     app.conf.get("worker_concurrency")  # loads the configuration: overrides come after it
     if options.disable_prefetch is not None:
         app.conf.worker_disable_prefetch = options.disable_prefetch
-    if not overrides:
-        return
-    try:
-        app.config_from_cmdline([f"{name}={value}" for name, value in overrides.items()], namespace="worker")
-    except (KeyError, ValueError) as error:
-        raise SettingError(f"a setting after -- cannot be used: {last_line(error)}") from error
+    for name, value in overrides.items():
+        try:
+            app.config_from_cmdline([f"{name}={value}"], namespace="worker")
+        except (KeyError, ValueError) as error:
+            reason = _no_setting(name) if isinstance(error, KeyError) or "_" not in name else str(error)
+            raise SettingError(f"{name}={value} after -- cannot be used: {reason}") from error
+
+
+def _no_setting(name: str) -> str:
+    """What is wrong with a name that Celery's parser does not find, or cannot even take apart."""
+    from celery.app.defaults import NAMESPACES, flatten
+
+    meant = nearest(name, [known for known, _ in flatten(NAMESPACES)])
+    return f"Celery has no setting {name}; {f'did you mean {meant}?' if meant else 'docs/celery/settings.md has them'}"
 
 
 def _arguments(app: Any, options: WorkerOptions) -> dict[str, Any]:
@@ -121,6 +130,8 @@ def warnings_about(app: Any, worker: Any) -> list[str]:
     ]
     found += [f"the consumer bootstep {step} is ignored: there is no Celery consumer" for step in _consumer_steps(app)]
     found += _replaced_classes(app) + unheard(app)
+    if not app.amqp.queues.consume_from:
+        found.append("no queue is left to consume: -X excludes all. This worker runs nothing until it is given a queue")
     if app.conf.get("worker_cancel_long_running_tasks_on_connection_loss"):
         found.append(
             "worker_cancel_long_running_tasks_on_connection_loss has no effect: what runs keeps its message when the "
