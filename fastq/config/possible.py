@@ -11,7 +11,7 @@ from fastq.errors import OptionError
 #: Children of one worker; there are slots for twice as many, because a slot is needed for a while after its child.
 MOST_CHILDREN = 256
 
-#: Likeness from which on a word counts as a slip of another: `concurency` and `queue` do, `nope` for `purge` does not.
+#: Likeness from which on a word counts as a slip of another: `queue` for `queues` does, `nope` for `purge` does not.
 NEAR = 0.75
 
 SEE_HELP = "see `fastq worker --help`"
