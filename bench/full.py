@@ -62,10 +62,9 @@ def versions(systems: Iterable[Peer]) -> dict[str, dict[str, str]]:
     found: dict[str, dict[str, str]] = {}
     for peer in systems:
         if peer.name not in found and not peer.missing:
-            words = subprocess.run(
-                [str(peer.python), "-c", _ASK, *peer.packages], capture_output=True, text=True, check=True
-            ).stdout.split()
-            found[peer.name] = dict(zip(peer.packages, words, strict=True))
+            asked = subprocess.run([str(peer.python), "-c", _ASK, *peer.packages], capture_output=True, text=True)
+            # Where one is missing, the reason stands with what then fails.
+            found[peer.name] = dict(zip(peer.packages, asked.stdout.split(), strict=False))
     return found
 
 
@@ -78,7 +77,12 @@ def _arguments(given: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--workloads", default=",".join(workloads.NAMES), help="comma list of: %(default)s")
     parser.add_argument("--settings", default="tuned,default", help="comma list of: %(default)s")
     parser.add_argument("--rounds", type=int, default=0, help=f"{rounds.ROUNDS} unless given; 1 with --quick")
-    parser.add_argument("--minutes", type=float, default=0, help="leave out rounds that would end later")
+    parser.add_argument(
+        "--minutes",
+        type=float,
+        default=0,
+        help="leave out what would end later: further rounds of what is not in all, then rounds",
+    )
     parser.add_argument("--quick", action="store_true", help="small: does it work?")
     parser.add_argument("--out", type=Path, help="another results file than that of this commit in bench/results")
     parser.add_argument("--list", action="store_true", help="show systems and workloads")

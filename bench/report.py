@@ -118,9 +118,9 @@ def surroundings(results: Results) -> list[str]:
     packages = ", ".join(f"{name} {version}" for name, version in about["packages"].items())
     lines = [
         f"{about['date']}, commit {about['commit']}, sizes `{results.size}`: median (and range) of "
-        f"{results.rounds_done} interleaved rounds, fewer for memory and idling. {about['machine']}, "
-        f"{about['pinning']}; {about['system']}, Python {about['python']}, {packages}; {about['redis']}. "
-        f"Celery runs with `{about['celery_tuning']}` and the settings of `bench/apps/settings.py`.",
+        f"{results.rounds_done} interleaved rounds, fewer where that is said, and for memory and idling. "
+        f"{about['machine']}, {about['pinning']}; {about['system']}, Python {about['python']}, {packages}; "
+        f"{about['redis']}. Celery runs with `{about['celery_tuning']}` and the settings of `bench/apps/settings.py`.",
     ]
     if peers := about.get("peers"):
         versions = (f"{name} {version}" for packages in peers.values() for name, version in packages.items())
@@ -148,10 +148,10 @@ def everything(results: Results) -> str:
 def _table(title: str, ones: Iterable[Measurement]) -> str:
     ordered = sorted(ones, key=lambda one: (not one.values, one.median if one.better == "lower" else -one.median))
     head = [
-        "| system | settings | median (range) | CPU per task: worker, children, Redis |",
-        "| --- | --- | --- | --- |",
+        "| system | settings | median (range) | rounds | CPU per task: worker, children, Redis |",
+        "| --- | --- | --- | --- | --- |",
     ]
-    rows = [f"| {one.system} | {one.settings} | {figure(one)} | {_cpu(one)} |" for one in ordered]
+    rows = [f"| {one.system} | {one.settings} | {figure(one)} | {len(one.values)} | {_cpu(one)} |" for one in ordered]
     return "\n".join([f"### {title}", "", *head, *rows])
 
 

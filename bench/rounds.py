@@ -7,6 +7,7 @@ and a comparison of two files can tell a change from a moment (`bench.compare`).
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -105,10 +106,10 @@ def run(
     """Measure all cases in so many rounds, and return the results and the file they are in.
 
     Prints machine, warnings, progress and the expected end to standard error. `path`: another file than that of this
-    commit; `more`: for its "about", such as versions of other systems; `within_s`: rounds that would end later are left
-    out. If there is such a file of the same commit and size, what it has of other cases stays in it. It is written
-    after every case of the first round, and then after every round: on Ctrl-C, KeyboardInterrupt comes out and the file
-    holds the rounds that were complete.
+    commit; `more`: for its "about", such as versions of other systems; `within_s`: what would end later is left out,
+    first further rounds of cases that are not in all rounds anyway, then whole rounds. If there is such a file of the
+    same commit and size, what it has of other cases stays in it. It is written after every case of the first round, and
+    then after every round: on Ctrl-C, KeyboardInterrupt comes out and the file holds the rounds that were complete.
     """
     about = {**machine.about(), **(more or {})}
     path = path or path_for(about, size=size)
@@ -127,17 +128,23 @@ def run(
         return results
 
     for done in range(rounds):
-        _round(found, done, rounds, pace=pace, save=save)
+        left_s = within_s - (time.monotonic() - began) if within_s and done else math.inf
+        _round(found, done, rounds, pace=pace, save=save, left_s=left_s)
         results, now = save(done + 1), time.monotonic()
-        next_s = pace.expected_s(each.case.name for each in found if each.open)
+        next_s = pace.expected_s(each.case.name for each in found if each.open and not each.case.at_most)
         if within_s and now - began + (next_s or 0.0) > within_s and done + 1 < rounds:
             print(f"{done + 1} of {rounds} rounds in {now - began:.0f} s; no time for another", file=sys.stderr)
             break
     return results, path
 
 
-def _round(found: list[_Found], done: int, rounds: int, *, pace: Pace, save: Callable[[int], Results]) -> None:
+def _round(
+    found: list[_Found], done: int, rounds: int, *, pace: Pace, save: Callable[[int], Results], left_s: float
+) -> None:
     turns = [turn for turn in _rotated(found, done, rounds) if turn.open]
+    all_s = pace.expected_s(each.case.name for each in found for _ in range(each.left(rounds - done)))
+    if (all_s or 0.0) > left_s:
+        turns = [turn for turn in turns if not turn.case.at_most] or turns
     for number, turn in enumerate(turns):
         later = [each for each in found for _ in range(each.left(rounds - done - 1 + (each in turns[number:])))]
         end = clock_after(pace.expected_s(each.case.name for each in later))

@@ -31,4 +31,19 @@ TUNED = msgspec.structs.replace(
     guess=1500,
 )
 
-PEERS = (TUNED, DEFAULT)
+#: What its documentation says of tasks that wait: many workers in one process. Greenlets would need gevent, and tasks
+#: patched by it.
+THREADS = msgspec.structs.replace(
+    TUNED,
+    name="huey-threads",
+    why="huey.readthedocs.io, Consuming tasks: more workers than cores for tasks that wait: -k thread, 16 in one "
+    "process, as many slots as Dramatiq's two of 8.",
+    worker=(
+        *(each if each != "{children}" else "16" for each in _WORKER),
+        *("--worker-type", "thread", "--no-periodic", "--quiet", "--graceful-signal", "TERM"),
+    ),
+    slots=8,
+    variation="waits",
+)
+
+PEERS = (TUNED, DEFAULT, THREADS)

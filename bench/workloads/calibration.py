@@ -33,7 +33,7 @@ class Scale(msgspec.Struct, frozen=True, kw_only=True):
     gone_s: float
 
 
-FULL = Scale(name="full", work_s=1.0, calls=1000, part=1.0, gone_s=75.0)
+FULL = Scale(name="full", work_s=0.8, calls=1000, part=1.0, gone_s=75.0)
 QUICK = Scale(name="full-quick", work_s=0.3, calls=50, part=0.02, gone_s=8.0)
 
 #: Of the rate of no-op tasks, what is left with results; and bytes of payload that come and go in a second.

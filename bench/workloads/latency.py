@@ -17,7 +17,7 @@ from bench.workloads.stage import Stage, stage
 WARM_UP = 6
 
 #: Seconds that calls may take in one run: slow systems make fewer.
-CALLS_S = 2.0
+CALLS_S = 1.2
 
 #: Calls in flight.
 TOGETHER = 100
@@ -160,7 +160,7 @@ def _mix() -> Mapping[str, float]:
 
 def urgent(peer: Peer, scale: Scale, known: Calibration) -> Iterable[Sample]:
     """Urgent messages while a backlog of tasks of 1 ms waits: how long until they start."""
-    count = int(known.rate(peer, "spin", 0.001, results=False) * (URGENT * 0.02 + 2.5))
+    count = int(known.rate(peer, "spin", 0.001, results=False) * (URGENT * 0.02 + 1.5))
     with stage(peer, results=False) as on:
         on.sender.ask("fill_last", task="spin", start=URGENT, count=count, args=[0.001])
         with on.worker() as worker:

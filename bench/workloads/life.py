@@ -15,7 +15,7 @@ from bench.workloads.stage import Stage, stage
 
 #: Seconds without an execution after which a task is called lost that was in a child that was killed, or in a worker
 #: of a system that does not look for the dead once a minute (`Peer.returns_s`).
-GONE_S = 12.0
+GONE_S = 8.0
 
 #: Seconds a worker gets to stop at full load before it is killed.
 STOP_S = 20.0

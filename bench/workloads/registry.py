@@ -30,6 +30,8 @@ class Workload(msgspec.Struct, frozen=True, kw_only=True):
     clients: bool = False
     #: Also with Celery's pool of threads.
     threads: bool = False
+    #: Also with what is set up for tasks that wait.
+    waits: bool = False
     #: Also under monitoring agents.
     agents: bool = False
     #: Also with fastq's coroutines.
@@ -59,7 +61,9 @@ WORKLOADS: tuple[Workload, ...] = (
     _one("noop", "no-op, results off", drained(Work(task="noop", results=False)), defaults=True, threads=True),
     _one("stored", "no-op, results on", drained(Work(task="stored")), agents=True, defaults=True, threads=True),
     _one("late", "no-op, results on, late acknowledgement", drained(Work(task="late")), "acks"),
-    _one("sleep", "10 ms asleep", drained(Work(task="nap", args=(0.01,), results=False)), "nap", threads=True),
+    _one(
+        "sleep", "10 ms asleep", drained(Work(task="nap", args=(0.01,), results=False)), "nap", threads=True, waits=True
+    ),
     _one(
         "sleep-async",
         "10 ms asleep in a coroutine",
@@ -89,7 +93,7 @@ WORKLOADS: tuple[Workload, ...] = (
     _one("group-1000", "a group of 1,000", workflows.group(1000), "group", clients=True, together="calls"),
     _one("chord-100", "a chord of 100", workflows.chord(100), "chord", clients=True, together="calls"),
     _one("steady", "latency at a steady pace, 10, 50 and 80 % of the system's most", latency.steady, threads=True),
-    _one("mixed", "short tasks among long ones", latency.mixed, "nap", threads=True),
+    _one("mixed", "short tasks among long ones", latency.mixed, "nap", threads=True, waits=True),
     _one("urgent", "urgent tasks ahead of a backlog", latency.urgent, "urgent", defaults=True, at_most=3),
     _one("chord-10000", "a chord of 10,000", workflows.chord(10_000), "many_chords", at_most=1, within_s=240.0),
     _one("countdowns", "100,000 countdowns", waiting.countdowns, "fill_later", at_most=1, within_s=150.0),

@@ -29,7 +29,7 @@ SETTLE_S = 0.15
 
 #: Seconds a worker that has nothing left to do gets to stop in order, before its processes are killed. How systems stop
 #: is a workload of its own.
-BRIEF_S = 1.5
+BRIEF_S = 0.5
 
 
 class Stage(msgspec.Struct, frozen=True, kw_only=True):

@@ -19,7 +19,7 @@ from tests.eventually import eventually
 FULL = [sys.executable, "-m", "bench.full", "--quick", "--settings", "tuned"]
 
 #: Workloads of seconds; systems that are variations of others are not measured with the first.
-SHORT = [one for name in ("start", "calls", "sleep-async") for one in workloads.WORKLOADS if one.name == name]
+SHORT = [one for name in ("start", "calls", "sleep-async", "sleep") for one in workloads.WORKLOADS if one.name == name]
 
 
 def test_systems_are_measured_and_every_task_is_counted(tmp_path: Path) -> None:

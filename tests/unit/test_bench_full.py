@@ -128,7 +128,9 @@ def test_every_peer_says_why_it_is_set_so_and_what_it_is_installed_from() -> Non
         assert peer.why.endswith((".", ")."))
         assert peer.packages
         if peer.home:
-            made_of = "tests/apm/packages.txt" if peer.home == "apm" else f"bench/peers/packages/{peer.name}.txt"
+            made_of = (
+                "tests/apm/packages.txt" if peer.home == "apm" else f"bench/peers/packages/{Path(peer.home).name}.txt"
+            )
             assert (ROOT / made_of).exists()
             assert peer.python == HOMES / peer.home / "bin" / "python"
     labels = [peer.label for peer in registry.PEERS]

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
+import msgspec
 import pytest
 
 from bench import pictures, report
@@ -127,3 +128,22 @@ def test_the_headline_says_what_was_promised_and_what_was_wrong(root: Path) -> N
 
 def test_the_docs_show_what_their_results_say() -> None:
     assert list(pictures.stale(ROOT)) == [], "run: make bench-pictures"
+
+
+def test_parts_of_the_full_suite_are_one_if_they_are_of_one_commit(root: Path) -> None:
+    whole = full()
+    part = msgspec.structs.replace(whole, measurements=tuple(one for one in whole.measurements if one.system == "rq"))
+    rest = msgspec.structs.replace(whole, measurements=tuple(one for one in whole.measurements if one.system != "rq"))
+    files = [root / "bench/results/one.json"]
+    for number, results in enumerate((rest, part)):
+        files.append(root / f"bench/results/{number}-full.json")
+        results.save(files[-1])
+    page = pictures.make(files, root=root)[pictures.PAGE]
+    assert "| steady: 10 % p50 |" not in page
+    better = tuple(msgspec.structs.replace(one, values=(0.1, 0.1)) for one in part.measurements)
+    msgspec.structs.replace(part, measurements=better).save(files[-1])
+    page = pictures.make(files, root=root)[pictures.PAGE]
+    assert "| steady: 10 % p50 | fastq: 1.00 ms (0.90 to 1.10) | rq: 0.10 ms (0.10 to 0.10) | Every system" in page
+    msgspec.structs.replace(part, about={**ABOUT, "commit": "def"}).save(files[-1])
+    with pytest.raises(ValueError, match="several commits: abc1234, def"):
+        pictures.make(files, root=root)
