@@ -16,7 +16,6 @@ from fastq.config.nodename import node_name
 from fastq.config.possible import nearest
 from fastq.config.settings import WorkerOptions
 from fastq.errors import SettingError
-from fastq.importing import last_line
 
 #: Options that go to the worker class under their own names; None leaves the decision to the settings.
 _PASSED = (
