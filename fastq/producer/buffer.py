@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import threading
+import weakref
 from collections import deque
 from typing import TYPE_CHECKING
 
@@ -240,6 +242,16 @@ class Buffer:
         for word, ids in (("not sent", error.unsent_ids), ("perhaps not sent", error.unknown_ids)):
             for at in range(0, len(ids), IDS_A_LINE):
                 logger.error("the producer gives up, tasks %s: %s", word, ", ".join(ids[at : at + IDS_A_LINE]))
+
+    def finish_with(self, owner: object) -> None:
+        """See that what is left is sent when the owner is collected or the program ends."""
+        weakref.finalize(owner, self.at_exit)
+        # Children of multiprocessing end by os._exit, and call only what they are told of in this way.
+        processes = sys.modules.get("multiprocessing.process")
+        if processes is not None and processes.parent_process() is not None:
+            from multiprocessing.util import Finalize
+
+            Finalize(None, self.at_exit, exitpriority=0)
 
     def at_exit(self) -> None:
         """Send what is left when the program ends or the producer is collected. A forked child leaves that to its

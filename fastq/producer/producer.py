@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import weakref
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -305,7 +304,7 @@ class Producer:
         made = Buffer(self._lines, self._buffering)
         found: Buffer = self._made.setdefault("buffer", made)
         if found is made:
-            weakref.finalize(self, made.at_exit)
+            made.finish_with(self)
         return found
 
 

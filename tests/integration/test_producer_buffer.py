@@ -185,6 +185,23 @@ def test_a_child_sends_its_own_messages_and_not_its_parents(db: Database) -> Non
     assert (ids(db), ids(db, "child")) == ([parent], [child])
 
 
+@pytest.mark.parametrize("ending", ["", "sys.exit(0)"])
+def test_a_child_of_multiprocessing_sends_its_own_at_its_end(db: Database, ending: str) -> None:
+    code = f"""
+    import multiprocessing
+
+    def work():
+        producer.send("t.add", queue="child")
+        {ending}
+
+    child = multiprocessing.get_context("fork").Process(target=work)
+    child.start()
+    child.join()
+    """
+    run(code, db.url)
+    assert (db.length("celery"), db.length("child")) == (1, 1)
+
+
 #: A web server that loads its application, forks workers, and replaces them while it serves.
 SERVER = """
     import os, signal, socket, sys
