@@ -12,6 +12,10 @@ CORE := $(wildcard fastq/_core.p* fastq/_core/*.px*)
 PYTEST := $(BIN)/python -m pytest
 # More for pytest: make test ARGS="tests/unit -x"
 ARGS ?=
+# Processes that share the tests, a module at a time, each with a Redis of its own; 0: this one, for a debugger. Helpers of
+# theirs are threads, which newer Pythons remark upon when a test forks.
+JOBS ?= 2
+SHARED := -n $(JOBS) --dist loadfile -p no:benchmark -W "ignore:This process (pid=:DeprecationWarning"
 
 .PHONY: help venv demo test test-slow-path celery-suite celery-suite-quick faults apm lint types format bench bench-full \
 	bench-micro bench-pictures \
@@ -96,11 +100,11 @@ bench-pictures: venv
 
 test: venv
 	@mkdir -p build
-	$(PYTEST) --junitxml=build/tests.xml $(ARGS)
+	$(PYTEST) $(SHARED) --junitxml=build/tests.xml $(ARGS)
 
 test-slow-path: venv
 	@mkdir -p build
-	FASTQ_FAST=0 $(PYTEST) --junitxml=build/tests-slow-path.xml $(ARGS)
+	FASTQ_FAST=0 $(PYTEST) $(SHARED) --junitxml=build/tests-slow-path.xml $(ARGS)
 
 celery-suite: venv
 	$(BIN)/python -m tests.celery_suite $(ARGS)

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from types import FrameType
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 pytest_plugins = ("tests.fix_redis", "tests.fix_proxy", "tests.fix_guarded", "tests.fix_lab")
 
@@ -17,6 +18,11 @@ MARKERS = (
     "celery_only(reason): compares with celery itself; not run on fastq",
     "slow: takes long or much memory; run with FASTQ_TEST_SLOW=1",
 )
+
+
+# How long an example takes says more of the machine's other work than of ours; pytest-timeout ends what hangs.
+settings.register_profile("shared machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("shared machine")
 
 
 def chosen_engines(environment: Mapping[str, str]) -> list[str]:

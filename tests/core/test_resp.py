@@ -100,7 +100,7 @@ def test_a_reply_cut_at_every_byte(value: Any) -> None:
         assert reader.take_errors() == []
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.lists(VALUES, min_size=1, max_size=6), st.integers(1, 50))
 def test_replies_in_pieces_of_any_size(values: list[Any], size: int) -> None:
     reader, found = _core.Reader(), []
@@ -111,7 +111,7 @@ def test_replies_in_pieces_of_any_size(values: list[Any], size: int) -> None:
     assert same(found, values)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.lists(VALUES, min_size=1, max_size=6), st.integers(1, 50))
 def test_skipped_replies_leave_their_errors_behind_once(values: list[Any], size: int) -> None:
     reader, left = _core.Reader(), len(values)
@@ -156,7 +156,7 @@ def test_what_is_no_reply_is_refused(data: bytes) -> None:
             reader.skip_replies(1) if skip else reader.value()
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(
     st.one_of(
         st.binary(max_size=40),

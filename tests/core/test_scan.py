@@ -206,13 +206,13 @@ def _changed(make: Maker, usual: bytes) -> list[bytes]:
 SEEDS = st.integers(0, 2**63)
 
 
-@settings(max_examples=6000, deadline=None)
+@settings(max_examples=6000)
 @given(SEEDS)
 def test_envelopes_built_from_parts(seed: int) -> None:
     event("taken" if check(build(Maker(seed), "envelope")) else "declined")
 
 
-@settings(max_examples=3000, deadline=None)
+@settings(max_examples=3000)
 @given(SEEDS, st.sampled_from([*PARTS["headers"], "compression", "other"]))
 def test_any_value_in_any_header(seed: int, name: str) -> None:
     member = b'"%b": %b' % (name.encode(), Maker(seed).value())
@@ -222,7 +222,7 @@ def test_any_value_in_any_header(seed: int, name: str) -> None:
     check(json.dumps(without).encode().replace(b'"headers": {', b'"headers": {' + member + b", ", 1))
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(st.binary(max_size=60))
 @example(b"")
 @example(b"{}")
@@ -270,7 +270,7 @@ def _copy(make: Maker, raw: bytearray, at: int) -> None:
 ACCIDENTS: list[Accident] = [_set, _flip, _flip, _drop, _insert, _insert, _cut, _swap, _copy]
 
 
-@settings(max_examples=6000, deadline=None)
+@settings(max_examples=6000)
 @given(SEEDS, st.sampled_from([*PLAIN, USUAL]), st.integers(1, 4))
 def test_damaged_recordings(seed: int, raw: bytes, accidents: int) -> None:
     make, damaged = Maker(seed), bytearray(raw)

@@ -76,20 +76,20 @@ BODIES = st.tuples(st.lists(ANYTHING, max_size=4), st.dictionaries(st.text(UNICO
 IDS = st.just(ID) | st.just(msgspec.Raw(b"\xc4\x10" + bytes(range(16)))) | PIECES
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(TASKS, IDS, st.sampled_from(["celery", "é", 1]), OPTIONS, BODIES | ANYTHING)
 def test_messages_built_from_parts(task: Any, task_id: Any, queue: Any, options: Any, body: Any) -> None:
     event("taken" if check(msgspec.msgpack.encode((1, task, task_id, queue, options, body))) else "declined")
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.sampled_from(NAMES), ANYTHING)
 def test_any_value_of_any_option(name: str, value: Any) -> None:
     raw = msgspec.msgpack.encode((1, "t.add", msgspec.Raw(b"\xc4\x10" + bytes(16)), "celery", {name: value}, ((), {})))
     event("taken" if check(raw) else "declined")
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.binary(max_size=60))
 @example(b"")
 @example(b"\x01\xa1t\xa1i\xa1q\xc0\x92\x90\x80")
@@ -111,7 +111,7 @@ def test_any_bytes_behind_the_first(raw: bytes) -> None:
 FULL = usual(group=GROUP, parent_id="parent", root_id=ID, retries=2, ignore_result=True, headers={"a": [1, {"b": "c"}]})
 
 
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=1000)
 @given(st.integers(0, 2**63), st.sampled_from([FULL, usual(), usual("an id of text")]), st.integers(1, 4))
 def test_damaged_messages(seed: int, raw: bytes, accidents: int) -> None:
     chance, damaged = random.Random(seed), bytearray(raw)

@@ -81,7 +81,7 @@ def test_celerys_setting_is_read(app: FastQ, given: Any, wanted: Any) -> None:
         {"task": "t", "schedule": 10, "options": {"colour": "red"}},
         {"task": "t", "schedule": 10, "options": {"task_id": "mine"}},
         {"task": "t", "schedule": 10, "missed": "never"},
-        {"task": "t", "schedule": object()},
+        pytest.param({"task": "t", "schedule": object()}, id="no schedule"),
     ],
     ids=str,
 )

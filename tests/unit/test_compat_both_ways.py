@@ -15,7 +15,7 @@ import pytest
 from celery import VERSION, Celery, Task, signals
 from celery.app import trace as celery_trace
 from celery.exceptions import Ignore, SoftTimeLimitExceeded
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from kombu.exceptions import OperationalError
 
@@ -498,7 +498,6 @@ _json = st.recursive(
 )
 
 
-@settings(deadline=None)  # a busy machine is not what this is about
 @given(_json)
 def test_any_argument_comes_back(value: Any) -> None:
     assert_same(envelope("t.echo", [value]))

@@ -75,7 +75,7 @@ def compare(labs: list[ChildLab], raw: bytes, name: str) -> None:
     assert seen[0] == seen[1]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(args=st.lists(VALUES, max_size=3), kwargs=st.dictionaries(TEXT, VALUES, max_size=3))
 def test_any_arguments(labs: list[ChildLab], args: list[Any], kwargs: dict[str, Any]) -> None:
     compare(labs, pack("t.echo", args, kwargs, task_id=ID, queue="celery"), "t.echo")

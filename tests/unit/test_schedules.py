@@ -148,7 +148,7 @@ def test_what_runs_all_the_time_goes_by_elapsed_time() -> None:
 LINES = ["30 2 * * *", "*/7 1-3 * * *", "0 */2 * * *", "15,45 2 * * 0", "* * * * *", "0 3 25 10 *"]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     line=st.sampled_from(LINES),
     around=st.sampled_from(["2026-03-29T01:00", "2026-10-25T01:00"]),

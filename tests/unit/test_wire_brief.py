@@ -43,13 +43,13 @@ _COMMON = [
 ]
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(_VALUES)
 def test_any_value_reads_as_in_celery(value: object) -> None:
     assert brief(value) == saferepr(value, LIMIT_CHARS)
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(_VALUES, st.integers(min_value=1, max_value=200))
 def test_any_limit_cuts_where_celery_cuts(value: object, limit: int) -> None:
     assert _Writer(limit).write(value) == saferepr(value, limit)
