@@ -188,6 +188,8 @@ class ProgramInfo(msgspec.Struct, frozen=True, kw_only=True):
     events: EventsInfo = EventsInfo()
     #: Whether this worker runs the application's schedule.
     beat: bool = False
+    #: Whether there are tasks of which only so many may run at once (see `transport.redis.slots`).
+    slots: bool = False
     #: Seconds between heartbeats that the application wants to hear of; None if nobody listens.
     heartbeat_signal_s: float | None = None
 
@@ -290,6 +292,8 @@ class Door(Protocol):
     def telling(self) -> bool: ...
     @property
     def engine_pid(self) -> int: ...
+    @property
+    def worker(self) -> bytes: ...
     def pen(self, head: Callable[[], bytes], /) -> Pen: ...
     def event(self, data: bytes, *, now: bool = False) -> None: ...
 

@@ -111,6 +111,10 @@ cdef class Flight:
     def engine_pid(self):
         return self.deck.port.engine_pid
 
+    @property
+    def worker(self):
+        return self.deck.port.worker
+
     def pen(self, head):
         """What writes this child's events."""
         return self.deck.port.pen(head)

@@ -274,6 +274,11 @@ cdef class ChildPort:
     def engine_pid(self):
         return self.segment.header.engine_pid
 
+    @property
+    def worker(self):
+        """The unique name of this worker, as the broker's registry has it."""
+        return self.segment.worker
+
     def pen(self, head):
         """What writes this child's events; `head` as with EventPen."""
         return EventPen(self.segment, head)

@@ -126,10 +126,10 @@ class FastQ(Scheduling):
         full = name or self._name_of(function)
         kind = CoroutineTask if _is_coroutine(function) else Task
         task: BaseTask[Any, Any] = kind(self, function, name=full, options=read_options(options, name=full))
-        if "unique" in options or "unique_for" in options:
+        if not _KEYED.isdisjoint(options):
             from fastq.app import unique
 
-            unique.check(function, task.options.unique, task.options.unique_for, name=full)
+            unique.check(function, task.options, name=full)
         old = self.tasks.get(full)
         if old is not None and _place(old.function) != _place(function):
             raise ApplicationError(f"two functions are called {full!r}: {_place(old.function)} and {_place(function)}")
@@ -381,6 +381,9 @@ class BoundDecorator:
     def __call__(self, function: Callable[Concatenate[Any, P], R], /) -> Task[P, R]: ...
     def __call__(self, function: Function, /) -> Any: ...
 
+
+#: Options that are about several tasks of one key, and are checked.
+_KEYED = frozenset({"unique", "unique_for", "max_running", "max_running_key"})
 
 #: Options of a task that go into its messages.
 _SENT = ("queue", "priority", "expires")

@@ -20,6 +20,7 @@ from fastq.app.running import context
 from fastq.app.running.context import Request
 from fastq.app.running.execute import End, Executor
 from fastq.app.running.results import Results
+from fastq.app.running.slots import Slots
 from fastq.child.letters import Letters
 from fastq.memory import Keyspace
 from fastq.producer import AsyncProducer, Producer
@@ -60,7 +61,7 @@ class Ran:
 class _Frame:
     """A door that leads nowhere: what a task stores goes to the keyspace, what becomes of the message is forgotten."""
 
-    kind, flags, telling, engine_pid = _core.TASK, 0, False, 0
+    kind, flags, telling, engine_pid, worker = _core.TASK, 0, False, 0, b""
 
     def __init__(self, raw: bytes, *, space: Keyspace) -> None:
         self._raw, self._space = raw, space
@@ -111,14 +112,22 @@ class _Executor(Executor):
 
     def freed(
         self, task: BaseTask[Any, Any], request: Request, end: End | None, stored: tuple[int, bytes], *, late: bool
-    ) -> tuple[tuple[int, bytes], bytes]:
-        """Nothing waits here, so there are no locks."""
-        return stored, b""
+    ) -> tuple[tuple[int, bytes], list[bytes]]:
+        """Nothing waits here, so there are no locks and slots."""
+        return stored, []
 
     def caller(self, task: BaseTask[Any, Any]) -> Any:
         """What calls the function; of a coroutine function, what runs it to its end."""
         found = super().caller(task)
         return _to_its_end(found) if task.is_coroutine else found
+
+
+class _EverySlot(Slots):
+    """Tasks run one after the other here, in the order of what sends them."""
+
+    def take(self, executor: Executor, task: BaseTask[Any, Any], request: Request, raw: bytes) -> bool:
+        """Yes."""
+        return True
 
 
 class Eager:
@@ -180,7 +189,7 @@ class Eager:
         results.enabled = True
         port: Any = _Frame(raw, space=self._space)
         executor = _Executor(self.app, port=port, node=NODE, letters=Letters((), node=NODE), results=results)
-        executor.eager = self
+        executor.eager, executor.slots = self, _EverySlot(self.app, worker=b"")
         executor.run(port)
         if executor.end is not None:
             self.ran.append(Ran(read_header(raw).task or "", task_id, executor.end))

@@ -70,6 +70,10 @@ class TaskOptions(msgspec.Struct, frozen=True, kw_only=True):
     #: that returns the key. Sending another returns the handle of the first, for `unique_for` seconds at most.
     unique: bool | str | Callable[..., str] = False
     unique_for: float = 3600.0
+    #: So many of it run at once on all workers together, or so many per key: `max_running_key` is an argument's name, a
+    #: function of the arguments that returns the key, or True (all arguments). Others wait on the broker meanwhile.
+    max_running: int | None = None
+    max_running_key: bool | str | Callable[..., str] | None = None
     #: Attempts after the first; None: no end of them.
     max_retries: int | None = 3
     default_retry_delay: float = 180.0
@@ -113,6 +117,8 @@ class TaskArguments(TypedDict, total=False):
     send_events: bool
     unique: bool | str | Callable[..., str]
     unique_for: float
+    max_running: int | None
+    max_running_key: bool | str | Callable[..., str] | None
     max_retries: int | None
     default_retry_delay: float
     autoretry_for: Iterable[type[BaseException]]
@@ -134,6 +140,8 @@ class BaseTask(Generic[P, R]):
         self.name: str = name
         self.options: TaskOptions = options
         self.is_unique: bool = options.unique is not False
+        #: Whether it has something to give back when it ends.
+        self.is_keyed: bool = self.is_unique or options.max_running is not None
         self.is_coroutine: bool = inspect.iscoroutinefunction(function)
         self.__name__: str = getattr(function, "__name__", name)
         self.__doc__ = function.__doc__

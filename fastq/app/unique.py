@@ -18,7 +18,7 @@ from fastq.transport.redis.locks import Lock
 
 if TYPE_CHECKING:
     from fastq.app.app import FastQ
-    from fastq.app.task import BaseTask
+    from fastq.app.task import BaseTask, TaskOptions
 
 #: The header with the key.
 HEADER: Final = "fastq_unique"
@@ -27,14 +27,27 @@ HEADER: Final = "fastq_unique"
 LONGEST: Final = 120
 
 
-def check(function: Callable[..., Any], unique: object, hold_s: float, *, name: str) -> None:
+def check(function: Callable[..., Any], options: TaskOptions, *, name: str) -> None:
     """Raises OptionError for options of a task that mean nothing."""
-    if hold_s <= 0:
-        raise OptionError(f"task {name}: unique_for={hold_s!r} is to be seconds, more than none")
-    if not (isinstance(unique, (bool, str)) or callable(unique)):
-        raise OptionError(f"task {name}: unique={unique!r} is neither True, nor an argument's name, nor a function")
-    if isinstance(unique, str) and unique not in (known := inspect.signature(function).parameters):
-        raise OptionError(f"task {name}: unique={unique!r} is no argument of it; it has {', '.join(known)}")
+    if options.unique_for <= 0:
+        raise OptionError(f"task {name}: unique_for={options.unique_for!r} is to be seconds, more than none")
+    _check_key(function, options.unique, option="unique", name=name)
+    most: object = options.max_running
+    if most is not None and (not isinstance(most, int) or isinstance(most, bool) or most < 1):
+        raise OptionError(f"task {name}: max_running={most!r} is to be a number of tasks, 1 or more, or None")
+    if options.max_running_key is not None:
+        if most is None:
+            raise OptionError(
+                f"task {name}: max_running_key= says of what there are only so many; say max_running=, too"
+            )
+        _check_key(function, options.max_running_key, option="max_running_key", name=name)
+
+
+def _check_key(function: Callable[..., Any], by: object, *, option: str, name: str) -> None:
+    if not (isinstance(by, (bool, str)) or callable(by)):
+        raise OptionError(f"task {name}: {option}={by!r} is neither True, nor an argument's name, nor a function")
+    if isinstance(by, str) and by not in (known := inspect.signature(function).parameters):
+        raise OptionError(f"task {name}: {option}={by!r} is no argument of it; it has {', '.join(known)}")
 
 
 def mark(task: BaseTask[Any, Any], args: Any, kwargs: Any, chosen: dict[str, Any]) -> None:
@@ -44,7 +57,7 @@ def mark(task: BaseTask[Any, Any], args: Any, kwargs: Any, chosen: dict[str, Any
         return
     if not task.is_unique:
         raise OptionError(f"task {task.name} is not unique; say so where it is defined: @app.task(unique=...)")
-    chosen["headers"] = {**(chosen.get("headers") or {}), HEADER: key_of(task, args, kwargs)}
+    chosen["headers"] = {**(chosen.get("headers") or {}), HEADER: key_of(task, args, kwargs, by=task.options.unique)}
 
 
 def lock_for(app: FastQ, task: BaseTask[Any, Any], chosen: Mapping[str, Any]) -> Lock:
@@ -63,19 +76,26 @@ def lock_key(app: FastQ, name: str, key: str) -> str:
     return f"{prefix}fastq:unique:{name}:{key}"
 
 
-def key_of(task: BaseTask[Any, Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
-    """What a call has in common with those that are the same. Raises OptionError if that is no text."""
-    unique = task.options.unique
-    if callable(unique):
-        found = unique(*args, **kwargs)
+def key_of(
+    task: BaseTask[Any, Any],
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
+    *,
+    by: bool | str | Callable[..., str],
+    option: str = "unique",
+) -> str:
+    """What a call has in common with those that are the same. Raises OptionError if that is no text, and whatever a
+    function raises that is to say it."""
+    if callable(by):
+        found = by(*args, **kwargs)
         if not isinstance(found, str):
-            raise OptionError(f"task {task.name}: its unique function has returned {found!r:.200}, which is no str")
+            raise OptionError(f"task {task.name}: its {option} function has returned {found!r:.200}, which is no str")
         return _short(found)
     given = _named(task, args, kwargs)
     if given is None:  # whoever runs it will say what is wrong with these arguments
         return _short(_text([list(args), kwargs]))
-    if isinstance(unique, str):
-        value = given[unique]
+    if isinstance(by, str):
+        value = given[by]
         return _short(value if isinstance(value, str) else _text(value))
     return _short(_text(given)) if given else "-"
 

@@ -9,7 +9,7 @@ from fastq import clock
 from fastq.memory.keyspace import Keyspace, Words, script
 from fastq.results import chord
 from fastq.results.redis import SCRIPT as RESULT
-from fastq.transport.redis import locks
+from fastq.transport.redis import locks, slots
 
 
 @script(RESULT)
@@ -101,3 +101,74 @@ def release_lock(space: Keyspace, keys: Words, words: Words) -> Any:
     """Give a lock back, if it is this task's."""
     (lock,), (task_id,) = keys, words
     return space.run([b"DEL", lock]) if space.find(lock, bytes) == task_id else 0
+
+
+@script(slots.TAKE)
+def take_slot(space: Keyspace, keys: Words, words: Words) -> Any:
+    """Have a slot, or wait for one."""
+    (running, waiting, messages, index), (base, beats, limit, attempt, worker, queue, message) = keys, words
+    if not space.run([b"HEXISTS", running, attempt]):
+        line = space.run([b"ZRANGE", waiting, b"0", b"-1"])
+        ahead = line.index(attempt) if attempt in line else len(line)
+        if _free_slots(space, base, beats, int(limit)) <= ahead:
+            space.run([b"ZADD", waiting, b"NX", str(int(clock.now() * 1e6)).encode(), attempt])
+            space.run([b"HSET", messages, attempt, queue + b"\n" + message, b"", limit])
+            _let_in(space, base, index, beats, int(limit))
+            return max(1, space.run([b"ZCARD", waiting]))
+    space.run([b"ZREM", waiting, attempt])
+    space.run([b"HDEL", messages, attempt])
+    space.run([b"HSET", running, attempt, worker])
+    return 0
+
+
+@script(slots.FREE)
+def free_slot(space: Keyspace, keys: Words, words: Words) -> Any:
+    """Give a slot back, and let in who is next."""
+    (running, _, messages, index), (base, beats, attempt) = keys, words
+    space.run([b"HDEL", running, attempt])
+    limit = space.run([b"HGET", messages, b""])
+    if limit:
+        _let_in(space, base, index, beats, int(limit))
+    return 1
+
+
+@script(slots.SWEEP)
+def sweep_slots(space: Keyspace, keys: Words, words: Words) -> Any:
+    """Let in who waits for slots that the dead have had."""
+    (index,), (beats, most) = keys, words
+    now_ms = str(clock.now() * 1000).encode()
+    due = space.run([b"ZRANGE", index, b"-inf", now_ms, b"BYSCORE", b"LIMIT", b"0", most])
+    for base in due:
+        limit = space.run([b"HGET", base + b":messages", b""])
+        if limit:
+            _let_in(space, base, index, beats, int(limit))
+        else:
+            space.run([b"ZREM", index, base])
+    return len(due)
+
+
+def _free_slots(space: Keyspace, base: bytes, beats: bytes, limit: int) -> int:
+    running = space.find(base + b":running", dict) or {}
+    if len(running) >= limit:
+        for attempt, holder in list(running.items()):
+            kept = holder.startswith(b"@") and int(holder[1:]) > clock.now() * 1000
+            if not kept and (holder.startswith(b"@") or not space.run([b"EXISTS", beats + holder])):
+                space.run([b"HDEL", base + b":running", attempt])
+    return limit - int(space.run([b"HLEN", base + b":running"]))
+
+
+def _let_in(space: Keyspace, base: bytes, index: bytes, beats: bytes, limit: int) -> None:
+    waiting, messages = base + b":waiting", base + b":messages"
+    line = space.run([b"ZRANGE", waiting, b"0", b"-1"])
+    for attempt in line[: max(0, _free_slots(space, base, beats, limit))]:
+        queue, message = space.run([b"HGET", messages, attempt]).split(b"\n", 1)
+        space.run([b"RPUSH", queue, message])
+        until_ms = int(clock.now() * 1000) + slots.RESERVE_MS
+        space.run([b"HSET", base + b":running", attempt, b"@%d" % until_ms])
+        space.run([b"ZREM", waiting, attempt])
+        space.run([b"HDEL", messages, attempt])
+    if space.run([b"ZCARD", waiting]):
+        space.run([b"ZADD", index, str(int(clock.now() * 1000) + slots.LOOK_MS).encode(), base])
+    else:
+        space.run([b"DEL", messages])
+        space.run([b"ZREM", index, base])

@@ -144,7 +144,7 @@ class Child:
     def _prepare(self, index: int) -> Any:
         """The task of this number for the runner; None if its frames are Python's."""
         task = self.app.tasks.get(self.names[index])
-        if task is None or task.is_unique:
+        if task is None or task.is_keyed:
             return None
         conf, own = self.app.conf, task.options
         tracked, own_expires = choose(own.track_started, conf.task_track_started), own.result_expires is not None

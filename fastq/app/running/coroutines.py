@@ -21,8 +21,10 @@ from fastq.app.running import context
 from fastq.app.running.closing import Closing, Work
 from fastq.app.running.context import Request
 from fastq.app.running.execute import End, Ended, Executor, log_success, logger
+from fastq.app.running.freeing import say_apart
 from fastq.app.running.judge import Judge
 from fastq.app.running.results import moment
+from fastq.app.running.slots import put_aside
 from fastq.errors import Retry, SoftTimeLimitExceeded
 from fastq.program import FlightDoor, Passenger, Verdict
 
@@ -70,7 +72,8 @@ class Crew:
         if isinstance(opened, Closing):
             return self._end(door, opened)
         task, request = opened
-        return Flown(self, door, task=task, request=request).with_arguments(
+        kind = Flown if task.options.max_running is None else Limited
+        return kind(self, door, task=task, request=request).with_arguments(
             executor.caller(task), tuple(request.args), request.kwargs
         )
 
@@ -112,9 +115,9 @@ class Flying(Executor):
         self.port = door
         self.eventer = self.eventer and self.eventer.at(door)
 
-    def say_apart(self, command: bytes, request: Request) -> None:
+    def say_apart(self, commands: list[bytes], request: Request) -> None:
         """Not in the loop, for it blocks."""
-        asyncio.get_running_loop().run_in_executor(None, super().say_apart, command, request)
+        asyncio.get_running_loop().run_in_executor(None, super().say_apart, commands, request)
 
 
 class Flown:
@@ -284,6 +287,29 @@ class Doomed:
 
     def condemn(self, verdict: Verdict) -> None:
         """It has been."""
+
+
+class Limited(Flown):
+    """One that begins when it has a slot (`max_running`), and ends its frame if it finds none."""
+
+    async def _call(self) -> Any:
+        executor = self.executor = Flying(self.crew.executor, self.door)
+        try:
+            has_slot = await self._aside(partial(self._take, self.door.payload()))
+        finally:
+            self._is_concluding = False
+        if has_slot:
+            return await super()._call()
+        if not self.over:
+            put_aside(executor, raw=self.door.payload(), late=bool(self.door.flags & _core.LATE))
+        return None
+
+    def _take(self, raw: bytes) -> bool:
+        executor, task, request = self.executor, self.task, self.request
+        has_slot = executor.slots.take(executor, task, request, raw)
+        if has_slot and self.over:  # whoever ended it meanwhile has given back what it did not have yet
+            say_apart(executor.app, [executor.slots.free(executor, task, request)], task_id=request.id)
+        return has_slot
 
 
 class Plain(Flown):

@@ -20,9 +20,10 @@ from fastq.app.running.arguments import Caller, caller_of
 from fastq.app.running.closing import Closing, comes_late
 from fastq.app.running.context import Request
 from fastq.app.running.follow import Follow
-from fastq.app.running.freeing import command_of, say_apart
+from fastq.app.running.freeing import commands_of, say_apart
 from fastq.app.running.message import Message, open_message
 from fastq.app.running.results import REVOKED, Results, error_fields, moment
+from fastq.app.running.slots import Slots, admit
 from fastq.child.events import Eventer, shown
 from fastq.child.letters import Letters
 from fastq.errors import (
@@ -102,6 +103,7 @@ class Executor:
         self.app, self.port, self.node, self.letters, self.results = app, port, node, letters, results
         self.eventer = eventer
         self.follow = Follow(app, results)
+        self.slots = Slots(app, worker=port.worker)
         self._callers: dict[str, Caller] = {}
         #: When the current attempt began, as results are dated: a later attempt's end must not be overwritten.
         self.began = ""
@@ -131,7 +133,8 @@ class Executor:
             opened.carry_out()
             return
         task, request = opened
-        self.conclude(task, request, self.attempt(task, request), raw=raw, late=late)
+        if task.options.max_running is None or admit(self, task, request, raw=raw, late=late):
+            self.conclude(task, request, self.attempt(task, request), raw=raw, late=late)
 
     def open_to_run(self, raw: bytes, *, late: bool) -> Opened | Closing:
         """The task of a message that is about to run, or, if it must not, how its frame ends."""
@@ -318,18 +321,16 @@ class Executor:
 
     def freed(
         self, task: BaseTask[Any, Any], request: Request, end: End | None, stored: tuple[int, bytes], *, late: bool
-    ) -> tuple[tuple[int, bytes], bytes]:
-        """What is stored together with what gives a unique task's lock back, or this apart, for another server."""
-        command = command_of(self.app, task, request, end, late=late)
-        if not command:
-            return stored, b""
-        if self.results.enabled and not self.app.producer.stores_results_there:
-            return stored, command
-        return (1 + stored[0], command + stored[1]), b""
+    ) -> tuple[tuple[int, bytes], list[bytes]]:
+        """What is stored together with what gives a lock or a slot back, or this apart, for another server."""
+        commands = commands_of(self, task, request, end, late=late)
+        if not commands or (self.results.enabled and not self.app.producer.stores_results_there):
+            return stored, commands
+        return (len(commands) + stored[0], b"".join(commands) + stored[1]), []
 
-    def say_apart(self, command: bytes, request: Request) -> None:
-        """Tell the broker about a lock; blocks."""
-        say_apart(self.app, command, task_id=request.id)
+    def say_apart(self, commands: list[bytes], request: Request) -> None:
+        """Tell the broker about locks and slots; blocks."""
+        say_apart(self.app, commands, task_id=request.id)
 
     def counted(self, request: Request, end: End, stored: tuple[int, bytes]) -> tuple[End, tuple[int, bytes]]:
         """Store the end of a chord's part, and count it: at once, and not with the outcome of the frame."""
@@ -449,9 +450,9 @@ class Executor:
         stored: tuple[int, bytes] = (0, b""),
         letter: bytes | None = None,
     ) -> None:
-        """The same for a known task; a unique one gives its lock back. `end`: None if it was not run through."""
-        apart = b""
-        if task.is_unique:
+        """The same for a known task; it gives its lock and its slot back. `end`: None if it was not run through."""
+        apart: list[bytes] = []
+        if task.is_keyed:
             stored, apart = self.freed(task, request, end, stored, late=late)
         self.settle(decision, raw=raw, late=late, stored=stored, letter=letter)
         if apart:

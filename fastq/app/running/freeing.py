@@ -1,12 +1,13 @@
-"""Give the lock of a unique task back when it ends, and keep it for the next attempt.
+"""Give back what a task has had with others of its key: the lock of a unique task, or its slot under `max_running`.
 
 With the end of the task, in the transaction that tells the broker of it; where results go to another server, by a
-command of its own afterwards. Killed in between, the lock is left until it expires.
+command of its own afterwards. Killed in between, the lock is left until it expires, and the slot until its worker ends.
 """
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from fastq.app.unique import HEADER, lock_again, lock_key
@@ -16,14 +17,22 @@ from fastq.transport.redis.locks import keep, release
 if TYPE_CHECKING:
     from fastq.app.app import FastQ
     from fastq.app.running.context import Request
-    from fastq.app.running.execute import End
+    from fastq.app.running.execute import End, Executor
     from fastq.app.task import BaseTask
 
 logger = logging.getLogger("fastq.task")
 
 
-def command_of(app: FastQ, task: BaseTask[..., object], request: Request, end: End | None, *, late: bool) -> bytes:
-    """What is to be said to the broker about the lock of this task, if anything; `end` None: it ended by a verdict."""
+def commands_of(
+    executor: Executor, task: BaseTask[..., object], request: Request, end: End | None, *, late: bool
+) -> list[bytes]:
+    """What is to be said to the broker about lock and slot of this task; `end` None: it ended by a verdict."""
+    lock = _lock(executor.app, task, request, end, late=late) if task.is_unique else b""
+    slot = executor.slots.free(executor, task, request) if task.options.max_running is not None else b""
+    return [command for command in (lock, slot) if command]
+
+
+def _lock(app: FastQ, task: BaseTask[..., object], request: Request, end: End | None, *, late: bool) -> bytes:
     key = request.headers.get(HEADER)
     if not isinstance(key, str):
         return b""
@@ -35,9 +44,10 @@ def command_of(app: FastQ, task: BaseTask[..., object], request: Request, end: E
     return release(lock_key(app, task.name, key), request.id)
 
 
-def say_apart(app: FastQ, command: bytes, *, task_id: str) -> None:
-    """By a command of its own; blocks. What goes wrong is logged: the lock expires."""
+def say_apart(app: FastQ, commands: Sequence[bytes], *, task_id: str) -> None:
+    """By commands of their own; blocks. What goes wrong is logged."""
     try:
-        app.producer.carry_out(command)
+        for command in commands:
+            app.producer.carry_out(command)
     except BrokerError as error:
-        logger.warning("Task %s: its lock is not given back and will expire: %s", task_id, error)
+        logger.warning("Task %s: its lock or slot is not given back now, and will expire: %s", task_id, error)

@@ -11,6 +11,7 @@ from fastq import _core
 from fastq.app.running.closing import Closing
 from fastq.app.running.context import Request
 from fastq.app.running.execute import End, Executor
+from fastq.app.running.slots import put_aside
 from fastq.errors import ChildLost, TimeLimitExceeded
 from fastq.program import Door, Verdict, split_verdict
 
@@ -38,7 +39,8 @@ class Judge:
         if isinstance(opened, Closing):
             return opened
         task, request = opened
-        return Closing(bool(request.embed), partial(self.carry_out, verdict, task, request, raw=raw, late=late))
+        asks = verdict.kind == "lost" and task.options.max_running is not None
+        return Closing(asks or bool(request.embed), partial(self.carry_out, verdict, task, request, raw=raw, late=late))
 
     def carry_out(
         self, verdict: Verdict, task: BaseTask[Any, Any], request: Request, *, raw: bytes, late: bool
@@ -74,6 +76,8 @@ class Judge:
         self, verdict: Verdict, task: BaseTask[Any, Any], request: Request, *, raw: bytes, late: bool
     ) -> Callable[[], None]:
         fate = self._fate(verdict, task)
+        if verdict.kind == "lost" and task.options.max_running is not None and self._waits(task, request):
+            return partial(put_aside, self.executor, raw=raw, late=late)
         if verdict.kind == "lost" and fate == "requeue" and late:
             return partial(self._run_again, verdict, task, request, raw=raw, late=late)
         if verdict.kind == "timeout":
@@ -90,6 +94,9 @@ class Judge:
             self.executor.settle_task(task, request, fate, raw=raw, late=late, stored=stored, letter=letter)
 
         return close
+
+    def _waits(self, task: BaseTask[Any, Any], request: Request) -> bool:
+        return self.executor.slots.elsewhere(self.executor, task, request)
 
     def _fate(self, verdict: Verdict, task: BaseTask[Any, Any]) -> str:
         own, conf = task.options, self.executor.app.conf

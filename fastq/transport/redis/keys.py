@@ -110,6 +110,11 @@ class Keys(msgspec.Struct, frozen=True, kw_only=True):
         return f"{self.prefix}fastq:running:{worker}"
 
     @property
+    def slots(self) -> str:
+        """Sorted set: for which slots somebody waits; the names of their own keys begin so (see `slots`)."""
+        return f"{self.prefix}fastq:slots"
+
+    @property
     def cancelled(self) -> str:
         """Sorted set: ids of tasks that were cancelled (see `cancelled`). Expires."""
         return f"{self.prefix}fastq:cancelled"

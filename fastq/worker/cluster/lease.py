@@ -16,7 +16,7 @@ import redis
 from fastq.errors import SurroundingsError
 from fastq.ipc.segment import dead_segment, remove_files
 from fastq.transport.connect import Endpoint
-from fastq.transport.redis import commands
+from fastq.transport.redis import commands, slots
 from fastq.transport.redis.binding import Binding, declare_bindings
 from fastq.transport.redis.deadletters import trim
 from fastq.transport.redis.keys import Keys
@@ -150,16 +150,22 @@ class Janitor:
         restore_limit: int | None,
         queue_keys: Callable[[], Sequence[str]] = tuple,
         max_crashes: int = MAX_CRASHES,
+        slots: bool = False,
     ) -> None:
+        self._slots = slots
         self._endpoint, self._keys, self._max_crashes = endpoint, keys, max_crashes
         self._queue_keys = queue_keys
         self._visibility_timeout_s, self._restore_limit = visibility_timeout_s, restore_limit
         self._client: redis.Redis | None = None
 
     def look(self, *, far: bool) -> list[Restored]:
-        """Restore dead fastq workers; only those of this host unless `far`. Blocks; for an errand."""
+        """Restore dead fastq workers; only those of this host unless `far`. Let in who waits for slots that they had.
+        Blocks; for an errand."""
         client = self._connected()
         dead = dead_workers(client, keys=self._keys)
+        if self._slots:
+            asked: Any = client
+            asked.eval(slots.SWEEP, *slots.sweep_words(self._keys))
         return [self._restore(client, entry) for entry in dead if far or presence(entry) == "gone"]
 
     def sweep(self) -> int:

@@ -1,0 +1,129 @@
+"""Let a task with `max_running` begin only if it has a slot; without one it waits on the broker and holds up no child.
+
+The slot is asked for when the frame has been started, and given back with the end of the task, in the transaction that
+tells the broker of it. Who finds none has put its message aside in the same step, and ends its frame without an end of
+the task; who gives a slot back sends the next message to the front of its queue. If this process is killed
+
+    before it has asked     the attempt is lost like any that was started (redelivered, if it is acknowledged late)
+    after that              its message waits on the broker; `elsewhere` tells whoever speaks for the dead child
+    while it runs           whoever speaks for it gives the slot back; or the lease of its worker ends
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+from typing import TYPE_CHECKING, Any
+
+from fastq import _core, clock
+from fastq.app.unique import key_of
+from fastq.errors import ArgumentError, BrokerError, OptionError
+from fastq.transport.redis import slots as on_broker
+from fastq.transport.redis.keys import Keys
+
+if TYPE_CHECKING:
+    from fastq.app.app import FastQ
+    from fastq.app.running.context import Request
+    from fastq.app.running.execute import Executor
+    from fastq.app.task import BaseTask
+
+logger = logging.getLogger("fastq.task")
+
+#: Seconds before each further attempt to reach the broker.
+PAUSES_S = (0.1, 0.5, 1.0, 2.0, *[5.0] * 10)
+
+
+class Slots:
+    """The slots of one application, as one child asks for them. Everything blocks for an answer of the broker."""
+
+    def __init__(self, app: FastQ, *, worker: bytes) -> None:
+        self._app, self._worker = app, worker
+
+    @functools.cached_property
+    def _keys(self) -> Keys:
+        return Keys.from_options(self._app.conf.broker_transport_options)
+
+    def take(self, executor: Executor, task: BaseTask[Any, Any], request: Request, raw: bytes) -> bool:
+        """Whether it may run; if not, its message waits on the broker. Raises OptionError for a key function that
+        cannot be used, and BrokerError after a minute without an answer."""
+        try:
+            at = self._at(executor, task, request)
+        except ArgumentError:
+            return True  # calling it says so
+        header, most = request.message.header, task.options.max_running
+        queue = self._keys.queue_key(
+            header.routing_key or self._app.conf.default_queue,
+            priority=request.message.properties.get("priority") or 0,
+        )
+        assert most is not None
+        waiting = self._ask(
+            at.take(attempt_of(request), most=most, worker=self._worker, queue=self._keys.waiting(queue), message=raw)
+        )
+        if waiting:
+            logger.debug("Task %s[%s] waits: %d run, %d wait", task.name, request.id, most, waiting)
+        return not waiting
+
+    def free(self, executor: Executor, task: BaseTask[Any, Any], request: Request) -> bytes:
+        """What gives its slot back; nothing if it cannot have had one."""
+        try:
+            return self._at(executor, task, request).free(attempt_of(request))
+        except (ArgumentError, OptionError):
+            return b""
+
+    def elsewhere(self, executor: Executor, task: BaseTask[Any, Any], request: Request) -> bool:
+        """Of a task whose child was lost: whether it had not begun, and its message is on the broker."""
+        try:
+            at = self._at(executor, task, request)
+            if self._ask(at.waits(attempt_of(request))):
+                return True
+            holder = self._ask(at.holder(attempt_of(request)))
+        except (ArgumentError, OptionError, BrokerError):
+            return False
+        return holder is not None and holder != self._worker
+
+    def _at(self, executor: Executor, task: BaseTask[Any, Any], request: Request) -> on_broker.Slots:
+        by = task.options.max_running_key
+        if not by:
+            return on_broker.Slots(self._keys, task.name, "")
+        args, kwargs = tuple(request.args), request.kwargs
+        if callable(by):
+            args, kwargs = executor.caller(task).convert(args, kwargs)
+        try:
+            key = key_of(task, args, kwargs, by=by, option="max_running_key")
+        except OptionError:
+            raise
+        except Exception as error:
+            raise OptionError(f"task {task.name}: its max_running_key function has raised {error!r:.200}") from error
+        return on_broker.Slots(self._keys, task.name, key)
+
+    def _ask(self, command: bytes) -> Any:
+        for pause_s in PAUSES_S:
+            try:
+                return self._app.producer.carry_out(command)
+            except BrokerError as error:
+                logger.warning("A task with max_running waits for the broker: %s", error)
+                clock.sleep(pause_s)
+        return self._app.producer.carry_out(command)
+
+
+def admit(executor: Executor, task: BaseTask[Any, Any], request: Request, *, raw: bytes, late: bool) -> bool:
+    """Whether it may run now; if not, its frame has been ended."""
+    try:
+        if executor.slots.take(executor, task, request, raw):
+            return True
+    except Exception as error:
+        executor.conclude(task, request, executor.end_of(task, request, error), raw=raw, late=late)
+    else:
+        put_aside(executor, raw=raw, late=late)
+    return False
+
+
+def put_aside(executor: Executor, *, raw: bytes, late: bool) -> None:
+    """End the frame of a task whose message waits elsewhere: nothing has happened."""
+    executor.port.note_end(_core.DISCARDED)
+    executor.settle("ack", raw=raw, late=late)
+
+
+def attempt_of(request: Request) -> str:
+    """What has the slot: an attempt of a task, not the next one, which may come before this one has ended."""
+    return f"{request.id}:{request.retries}"

@@ -1,0 +1,223 @@
+"""max_running: never more at once than said, over all workers, and nothing lost, whatever is killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from itertools import pairwise
+
+import pytest
+
+from fastq import FastQ, Producer
+from fastq.errors import OptionError, TaskFailed, TaskRevoked
+from tests.apps import limited
+from tests.eventually import eventually
+from tests.fix_lab import RESULT_S, Lab
+
+pytestmark = pytest.mark.fastq_only
+
+
+@pytest.fixture(scope="module")
+def fleet(module_lab: Lab) -> Iterator[Lab]:
+    """Two workers with functions, and one with coroutines."""
+    for app in (limited.app, limited.loops):
+        app.conf.broker_url = app.conf.result_backend = module_lab.db.url
+    for name in ("one", "two"):
+        module_lab.worker("-Q", "fastq", app="tests.apps.limited:app", concurrency=2, name=name)
+    module_lab.worker("-Q", "loops", app="tests.apps.limited:loops", concurrency=1, name="three")
+    yield module_lab
+    limited.app.close()
+    limited.loops.close()
+
+
+def most(lab: Lab, name: str) -> int:
+    return int(lab.db.client.zscore("most", name) or 0)
+
+
+def open_gate(lab: Lab, token: str) -> None:
+    (lab.folder / f"gate-{token}").touch()
+
+
+def ran(lab: Lab, token: str) -> list[int]:
+    path = lab.folder / "ledger.txt"
+    lines = [line.split() for line in path.read_text().splitlines()] if path.exists() else []
+    return [int(pid) for event, found, pid in lines if (event, found) == ("ran", token)]
+
+
+def left(lab: Lab) -> list[str]:
+    """Keys of those who run or wait."""
+    return [key for key in lab.db.keys("*") if "fastq:slots" in key]
+
+
+def test_never_more_at_once_over_all_workers(fleet: Lab) -> None:
+    handles = [limited.counted.delay() for _ in range(30)]
+    assert [handle.get(RESULT_S) for handle in handles] == [handle.id for handle in handles]
+    assert most(fleet, "counted") == 2
+    eventually(lambda: not left(fleet), saying="nothing is left")
+
+
+def test_keys_have_slots_of_their_own(fleet: Lab) -> None:
+    handles = [limited.by_name.delay(number % 2) for number in range(12)]
+    assert [handle.get(RESULT_S) for handle in handles] == [0, 1] * 6
+    assert (most(fleet, "by_name-0"), most(fleet, "by_name-1")) == (1, 1)
+    first = limited.by_function.delay({"name": "a"}, "f1")
+    eventually(lambda: ran(fleet, "f1"), saying="it runs")
+    second, other = limited.by_function.delay({"name": "a"}, "f2"), limited.by_function.delay({"name": "b"}, "f3")
+    eventually(lambda: ran(fleet, "f3"), saying="another key's runs")
+    assert not ran(fleet, "f2")
+    for token in ("f1", "f2", "f3"):
+        open_gate(fleet, token)
+    for handle in (first, second, other):
+        assert handle.get(RESULT_S)
+
+
+def test_those_who_wait_come_in_their_order(fleet: Lab) -> None:
+    handles = [limited.gated.delay("o0")]
+    eventually(lambda: ran(fleet, "o0"), saying="the first runs")
+    for number in range(1, 5):
+        handles.append(limited.gated.delay(f"o{number}"))
+        wait_for(fleet, number)
+    for number in range(5):
+        open_gate(fleet, f"o{number}")
+    for handle in handles:
+        handle.get(RESULT_S)
+    path = fleet.folder / "ledger.txt"
+    order = [line.split()[1] for line in path.read_text().splitlines() if line.split()[1].startswith("o")]
+    assert order == [f"o{number}" for number in range(5)]
+
+
+def wait_for(lab: Lab, count: int) -> None:
+    eventually(lambda: waiting(lab, "gated") == count, saying="it waits")
+
+
+def waiting(lab: Lab, name: str) -> int:
+    return int(lab.db.client.zcard(f"few:fastq:slots:tests.apps.limited.{name}::waiting"))
+
+
+def test_a_killed_child_gives_its_slot_back(fleet: Lab) -> None:
+    first, second = limited.gated.delay("k1"), limited.gated.delay("k2")
+    eventually(lambda: ran(fleet, "k1") or ran(fleet, "k2"), saying="one runs")
+    eventually(lambda: waiting(fleet, "gated") == 1, saying="one waits")
+    if ran(fleet, "k2"):
+        first, second = second, first
+    token, other = ("k1", "k2") if ran(fleet, "k1") else ("k2", "k1")
+    os.kill(ran(fleet, token)[0], signal.SIGKILL)
+    with pytest.raises(TaskFailed, match="ChildLost"):
+        first.get(RESULT_S)
+    open_gate(fleet, other)
+    assert second.get(RESULT_S)
+
+
+def test_one_that_runs_again_has_its_slot_again(fleet: Lab) -> None:
+    handle = limited.late.delay("l")
+    eventually(lambda: ran(fleet, "l"), saying="it runs")
+    os.kill(ran(fleet, "l")[0], signal.SIGKILL)
+    eventually(lambda: len(ran(fleet, "l")) == 2, saying="it runs again")
+    open_gate(fleet, "l")
+    assert handle.get(RESULT_S)
+    eventually(lambda: not left(fleet), saying="nothing is left")
+
+
+def test_one_that_waits_can_be_cancelled_and_expires(fleet: Lab) -> None:
+    first = limited.gated.delay("c1")
+    eventually(lambda: ran(fleet, "c1"), saying="it runs")
+    second, third = limited.gated.delay("c2"), limited.gated.apply_async(["c3"], expires=0.2)
+    fourth = limited.gated.delay("c4")
+    eventually(lambda: waiting(fleet, "gated") == 3, saying="they wait")
+    second.cancel()
+    with pytest.raises(TaskRevoked):
+        second.get(RESULT_S)
+    open_gate(fleet, "c4")
+    eventually(lambda: third.status == "PENDING", saying="it is still waiting")
+    time.sleep(0.2)
+    open_gate(fleet, "c1")
+    assert first.get(RESULT_S)
+    with pytest.raises(TaskRevoked):
+        third.get(RESULT_S)
+    assert fourth.get(RESULT_S)
+    assert not ran(fleet, "c2")
+    assert not ran(fleet, "c3")
+
+
+def test_retries_take_turns_with_others(fleet: Lab) -> None:
+    handles = [limited.retried.delay() for _ in range(4)]
+    assert [handle.get(RESULT_S) for handle in handles] == [2] * 4
+    assert most(fleet, "retried") == 1
+
+
+def test_a_unique_one_that_waits_keeps_its_lock(fleet: Lab) -> None:
+    first, second = limited.once.delay("u1"), limited.once.delay("u2")
+    eventually(lambda: waiting(fleet, "once") == 1, saying="one waits")
+    assert limited.once.delay("u1").existed
+    assert limited.once.delay("u2").existed
+    for token in ("u1", "u2"):
+        open_gate(fleet, token)
+    assert first.get(RESULT_S)
+    assert second.get(RESULT_S)
+    assert not limited.once.delay("u2").existed
+
+
+def test_coroutines_and_senders_that_know_nothing(fleet: Lab) -> None:
+    name = "tests.apps.limited.awaited"
+    with Producer(fleet.db.url, transport_options=limited.PREFIX, queue="loops", ignore_result=False) as producer:
+        handles = [producer.send(name) for _ in range(20)]
+        for handle in handles:
+            handle.get(RESULT_S)
+    assert most(fleet, "awaited") == 3
+
+
+def test_a_key_function_that_fails_fails_its_task(fleet: Lab) -> None:
+    with pytest.raises(TaskFailed, match="max_running_key function has raised KeyError"):
+        limited.broken.delay(1).get(RESULT_S)
+
+
+def test_a_killed_worker_gives_its_slots_back(fleet: Lab) -> None:
+    worker = fleet.worker("-Q", "doomed", app="tests.apps.limited:app", concurrency=2, name="doomed")
+    limited.gated.apply_async(["w1"], queue="doomed")
+    eventually(lambda: ran(fleet, "w1"), saying="it runs there")
+    locked = limited.alone.apply_async(["w3"], queue="doomed")
+    eventually(lambda: ran(fleet, "w3"), saying="the unique one, too")
+    second = limited.gated.delay("w2")
+    eventually(lambda: waiting(fleet, "gated") == 1, saying="another waits")
+    worker.kill()
+    for token in ("w2", "w3"):
+        open_gate(fleet, token)
+    assert second.get(RESULT_S)
+    assert not ran(fleet, "w1")[1:]
+    assert limited.alone.delay("w3").id == locked.id  # its message is in the queue again, and has the lock
+    fleet.worker("-Q", "doomed", app="tests.apps.limited:app", concurrency=1, name="heir")
+    assert locked.get(RESULT_S)
+    assert not limited.alone.delay("w3").existed
+
+
+def test_what_means_nothing_is_refused() -> None:
+    app = FastQ("refused-slots", broker="redis://127.0.0.1:1/0")
+    for options in (
+        {"max_running": 0},
+        {"max_running": -1},
+        {"max_running": "3"},
+        {"max_running": True},
+        {"max_running_key": "token"},
+        {"max_running": 1, "max_running_key": "nothing"},
+        {"max_running": 1, "max_running_key": 3},
+    ):
+        with pytest.raises(OptionError, match="max_running"):
+            app.task(**options)(limited.gated.function)
+
+
+def test_children_of_a_test_have_slots_too() -> None:
+    app = FastQ("few", broker="redis://127.0.0.1:1/0")
+
+    @app.task(max_running=1)
+    def times() -> tuple[float, float]:
+        began = time.monotonic()
+        time.sleep(0.05)
+        return began, time.monotonic()
+
+    with app.testing(children=2):
+        found = sorted(handle.get(RESULT_S) for handle in [times.delay() for _ in range(4)])
+    assert all(before[1] <= after[0] for before, after in pairwise(found))
+    with app.testing():
+        assert times.delay().get(RESULT_S)
