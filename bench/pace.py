@@ -63,6 +63,12 @@ class Pace:
         return self.taken.get(name) or self._earlier.get(name, [])
 
 
-def clock_after(seconds: float | None) -> str:
-    """The wall clock's time in so many seconds, for people; empty if that is not known."""
-    return "" if seconds is None else time.strftime(", ends about %H:%M", time.localtime(time.time() + seconds))
+def clock_after(seconds: float | None, *, until: float) -> str:
+    """The wall clock's time in so many seconds, or at `until` of the monotonic clock, if that is sooner.
+
+    Empty if it is not known.
+    """
+    if seconds is None:
+        return ""
+    left = min(seconds, max(0.0, until - time.monotonic()))
+    return time.strftime(", ends about %H:%M", time.localtime(time.time() + left))

@@ -128,8 +128,7 @@ def run(
         return results
 
     for done in range(rounds):
-        left_s = within_s - (time.monotonic() - began) if within_s and done else math.inf
-        _round(found, done, rounds, pace=pace, save=save, left_s=left_s)
+        _round(found, done, rounds, pace=pace, save=save, until=began + within_s if within_s else math.inf)
         results, now = save(done + 1), time.monotonic()
         next_s = pace.expected_s(each.case.name for each in found if each.open and not each.case.at_most)
         if within_s and now - began + (next_s or 0.0) > within_s and done + 1 < rounds:
@@ -139,15 +138,15 @@ def run(
 
 
 def _round(
-    found: list[_Found], done: int, rounds: int, *, pace: Pace, save: Callable[[int], Results], left_s: float
+    found: list[_Found], done: int, rounds: int, *, pace: Pace, save: Callable[[int], Results], until: float
 ) -> None:
     turns = [turn for turn in _rotated(found, done, rounds) if turn.open]
     all_s = pace.expected_s(each.case.name for each in found for _ in range(each.left(rounds - done)))
-    if (all_s or 0.0) > left_s:
+    if done and time.monotonic() + (all_s or 0.0) > until:
         turns = [turn for turn in turns if not turn.case.at_most] or turns
     for number, turn in enumerate(turns):
         later = [each for each in found for _ in range(each.left(rounds - done - 1 + (each in turns[number:])))]
-        end = clock_after(pace.expected_s(each.case.name for each in later))
+        end = clock_after(pace.expected_s(each.case.name for each in later), until=until)
         about = f"round {done + 1} of {rounds}, case {number + 1} of {len(turns)}{end}: {turn.case.name}"
         print(about, file=sys.stderr, flush=True)
         with pace.timed(turn.case.name):

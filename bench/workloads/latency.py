@@ -98,9 +98,11 @@ def echoed(size: int) -> Callable[[Peer, Scale, Calibration], Iterable[Sample]]:
 def steady(peer: Peer, scale: Scale, known: Calibration) -> Iterator[Sample]:
     """An open loop: messages are sent at a steady pace, at shares of the most that the system reaches while its own
     client sends on the same machine. Latency is from the moment a message was planned for to the start of its task."""
+    about = known.rate(peer, "live")
     with stage(peer, results=False) as on, on.worker() as worker:
         on.warm(worker)
-        most = _saturate(on, worker, scale, known)
+        most = _saturate(on, worker, scale, about)
+        known.learn(peer, most, "live")
         yield Sample(measure="most", value=most, unit="tasks/s", better="higher")
         for share in SHARES:
             rate = most * share / 100
@@ -113,9 +115,9 @@ def steady(peer: Peer, scale: Scale, known: Calibration) -> Iterator[Sample]:
             yield from quantiles(late, prefix=f"{share} % ", found=found, **extras)
 
 
-def _saturate(on: Stage, worker: Worker, scale: Scale, known: Calibration) -> float:
+def _saturate(on: Stage, worker: Worker, scale: Scale, about: float) -> float:
     """Send flat out while the worker runs; return tasks per second from the first send to the last start."""
-    count, taken = int(max(400, known.rate(on.peer, "live") * scale.work_s / 2)), 0.0
+    count, taken = int(max(400, about * scale.work_s / 2)), 0.0
     while taken < scale.work_s / 2:
         count = int(count * min(8.0, scale.work_s / max(0.05, taken))) if taken else count
         began = time.monotonic()
@@ -123,7 +125,6 @@ def _saturate(on: Stage, worker: Worker, scale: Scale, known: Calibration) -> fl
         on.follow(count, worker)
         taken = max((at for _, at in on.lab.ledger.starts()), default=began) - began
         on.lab.forget()
-    known.learn(on.peer, count / taken, "live")
     return count / taken
 
 

@@ -106,6 +106,7 @@ def stage(peer: Peer, *, results: bool = True, lively: bool = False) -> Iterator
     except BaseException:
         on.open.close()
         raise
+    clear_away()
     _staying.append(on)
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from bench import cores, machine, rounds
+from bench import cores, machine, pace, rounds
 from bench.machine import State
 from bench.measurement import Sample, load
 from bench.pace import Pace
@@ -105,8 +106,35 @@ def test_what_hangs_is_ended_and_the_others_are_measured(tmp_path: Path) -> None
 
 
 def test_the_end_is_expected_from_what_cases_took() -> None:
-    pace = Pace({"a": [2.0], "b": [4.0]})
-    assert pace.expected_s(["a", "a", "b"]) == 8.0
+    found = Pace({"a": [2.0], "b": [4.0]})
+    assert found.expected_s(["a", "a", "b"]) == 8.0
     assert Pace({}).expected_s(["a"]) is None
-    pace.taken["a"] = [1.0, 3.0, 5.0]
-    assert pace.expected_s(["a", "b", "c"]) == 3.0 + 4.0 + 3.0
+    found.taken["a"] = [1.0, 3.0, 5.0]
+    assert found.expected_s(["a", "b", "c"]) == 3.0 + 4.0 + 3.0
+
+
+def test_what_is_not_in_all_rounds_makes_room_when_time_is_short(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [1000.0]
+    clock = SimpleNamespace(monotonic=lambda: now[0], time=time.time, strftime=time.strftime, localtime=time.localtime)
+    monkeypatch.setattr(rounds, "time", clock)
+    monkeypatch.setattr(pace, "time", clock)
+
+    def case(name: str, at_most: int) -> Case:
+        def run() -> list[Sample]:
+            now[0] += 10.0
+            return [Sample(measure="rate", value=now[0], unit="tasks/s", better="higher")]
+
+        return Case(workload="noop", system=name, run=run, at_most=at_most)
+
+    # Five rounds of one and three of the other take 80 s.
+    for within_s, main, side in ((85.0, 5, 3), (75.0, 5, 2), (65.0, 5, 1), (45.0, 3, 1)):
+        results, _ = rounds.run(
+            [case("main", 0), case("side", 3)],
+            rounds=5,
+            size="q",
+            path=tmp_path / f"{within_s}.json",
+            within_s=within_s,
+        )
+        assert {one.system: len(one.values) for one in results.measurements} == {"main": main, "side": side}
