@@ -6,13 +6,13 @@ The key travels in a header, so that whoever ends the task knows it, whatever ha
 from __future__ import annotations
 
 import hashlib
-import inspect
 import json
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, Final
 
 from fastq import clock
+from fastq.app.annotations import signature_of
 from fastq.errors import OptionError
 from fastq.transport.redis.locks import Lock
 
@@ -46,7 +46,7 @@ def check(function: Callable[..., Any], options: TaskOptions, *, name: str) -> N
 def _check_key(function: Callable[..., Any], by: object, *, option: str, name: str) -> None:
     if not (isinstance(by, (bool, str)) or callable(by)):
         raise OptionError(f"task {name}: {option}={by!r} is neither True, nor an argument's name, nor a function")
-    if isinstance(by, str) and by not in (known := inspect.signature(function).parameters):
+    if isinstance(by, str) and by not in (known := signature_of(function).parameters):
         raise OptionError(f"task {name}: {option}={by!r} is no argument of it; it has {', '.join(known)}")
 
 
@@ -104,7 +104,7 @@ def _named(task: BaseTask[Any, Any], args: Sequence[Any], kwargs: Mapping[str, A
     """All arguments by their names, defaults too: f(1) and f(x=1) are the same."""
     own = (task,) if task.options.bind else ()
     try:
-        bound = inspect.signature(task.function).bind(*own, *args, **kwargs)
+        bound = signature_of(task.function).bind(*own, *args, **kwargs)
     except TypeError:
         return None
     bound.apply_defaults()

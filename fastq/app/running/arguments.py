@@ -6,13 +6,13 @@ datetime, a UUID, a Decimal, a pydantic model) is made of it here, in the child.
 
 from __future__ import annotations
 
-import inspect
 import typing
 from collections.abc import Callable
 from typing import Any
 
 import msgspec
 
+from fastq.app.annotations import hints_of, signature_of
 from fastq.errors import ArgumentError
 from fastq.producer.handle import as_stored
 
@@ -34,7 +34,7 @@ class Caller:
 
     def __init__(self, function: Callable[..., Any], *, name: str, prefix: tuple[Any, ...] = ()) -> None:
         self.function, self.name, self.prefix = function, name, prefix
-        self._signature = inspect.signature(function)
+        self._signature = signature_of(function)
         self._positional: list[_Parameter | None] = []
         self._named: dict[str, _Parameter | None] = {}
         self._rest: _Parameter | None = None
@@ -44,7 +44,7 @@ class Caller:
         self._enough = self._counts()
 
     def _read(self) -> None:
-        hints = _hints(self.function)
+        hints = hints_of(self.function)
         for parameter in list(self._signature.parameters.values())[len(self.prefix) :]:
             found = _parameter(parameter.name, hints.get(parameter.name, Any))
             if parameter.kind is parameter.VAR_POSITIONAL:
@@ -119,16 +119,6 @@ def _parameter(name: str, wanted: Any) -> _Parameter | None:
     return _Parameter(name, wanted, wanted if wanted in _PLAIN else None)
 
 
-def _hints(function: Callable[..., Any]) -> dict[str, Any]:
-    try:
-        return typing.get_type_hints(function, include_extras=True)
-    except Exception:
-        # A name that exists for type checkers only: those annotations cannot be looked at here.
-        return {
-            name: hint for name, hint in getattr(function, "__annotations__", {}).items() if not isinstance(hint, str)
-        }
-
-
 def caller_of(function: Callable[..., Any], *, name: str, prefix: tuple[Any, ...] = ()) -> Caller:
     """What calls the function of a task with arguments that were checked."""
     return Caller(function, name=name, prefix=prefix)
@@ -136,7 +126,7 @@ def caller_of(function: Callable[..., Any], *, name: str, prefix: tuple[Any, ...
 
 def decoder_of(function: Callable[..., Any]) -> Callable[[Any], Any]:
     """Makes of a stored result what the function says it returns."""
-    wanted = _hints(function).get("return", Any)
+    wanted = hints_of(function).get("return", Any)
     if wanted is None or wanted is type(None) or _parameter("", wanted) is None:
         return as_stored
     return lambda value: convert(value, wanted)

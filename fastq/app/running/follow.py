@@ -13,12 +13,12 @@ delivered again, and everything below happens again, with the same ids):
 
 from __future__ import annotations
 
-import inspect
 import logging
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from fastq import clock
+from fastq.app.annotations import signature_of
 from fastq.app.dispatch import key_prefix, pushes, send, set_up
 from fastq.app.running.results import error_fields
 from fastq.app.unfold import Plan, Sig, group_of, kind_of, tasks_of, unfold
@@ -243,7 +243,7 @@ def _takes_error(task: Any) -> bool:
     """Whether its function takes (request, error, traceback)."""
     if task.options.bind or task.is_coroutine:
         return False
-    parameters = inspect.signature(task.function).parameters.values()
+    parameters = signature_of(task.function).parameters.values()
     positional = [one for one in parameters if one.kind in (one.POSITIONAL_ONLY, one.POSITIONAL_OR_KEYWORD)]
     return len(positional) > 1 or any(one.kind is one.VAR_POSITIONAL for one in parameters)
 
