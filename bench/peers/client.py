@@ -55,6 +55,12 @@ class Host:
         self.client.fill(task, range(start, start + count), *_inflated(args))
         return time.monotonic() - began
 
+    def send_many(self, task: str, start: int, count: int, args: list[Any]) -> float:
+        """Send `count` numbers the fastest way that an application of this system has; return seconds."""
+        began = time.monotonic()
+        getattr(self.client, "send_many", self.client.fill)(task, range(start, start + count), *args)
+        return time.monotonic() - began
+
     def send(self, task: str, start: int, count: int, args: list[Any]) -> float:
         """Send `count` numbers one at a time; return seconds."""
         began = time.monotonic()

@@ -99,7 +99,7 @@ WORKLOADS: tuple[Workload, ...] = (
     _one("countdowns", "100,000 countdowns", waiting.countdowns, "fill_later", at_most=1, within_s=150.0),
     _one("backlog", "a backlog of 1,000,000", throughput.backlog, at_most=1, within_s=120.0),
     _one("send", "sending one by one", sending.sent("send"), clients=True, together="send"),
-    _one("send-many", "sending many", sending.sent("fill"), together="send"),
+    _one("send-many", "sending many", sending.sent("send_many"), together="send"),
     _one("send-async", "sending by an asynchronous library", sending.sent("fill_async"), "fill_async", together="send"),
     _one("memory", "memory, idle and after 100,000 tasks", memory.size, threads=True, at_most=1, within_s=120.0),
     _one("start", "start to first task", life.started),

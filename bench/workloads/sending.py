@@ -14,7 +14,7 @@ TRIAL = 200
 
 
 def sent(do: str) -> Callable[[Peer, Scale, Calibration], Iterable[Sample]]:
-    """A workload of sending: `do` is what the client is asked for (send, fill, fill_async)."""
+    """A workload of sending: `do` is what the client is asked for (send, send_many, fill_async)."""
 
     def run(peer: Peer, scale: Scale, _known: Calibration) -> Iterable[Sample]:
         with stage(peer, results=False) as on:

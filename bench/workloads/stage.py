@@ -75,7 +75,8 @@ class Stage(msgspec.Struct, frozen=True, kw_only=True):
         return now
 
     def warm(self, worker: Worker, *, count: int = 200) -> None:
-        """Let it run something, then forget that it did."""
+        """Let it run something, a second's work at most, then forget that it did."""
+        count = min(count, self.peer.guess)
         self.fill("noop", count)
         if self.follow(count, worker, stall_s=30.0) < count:
             raise TimeoutError(f"{self.peer.label} did not finish {count} tasks to warm up")

@@ -11,7 +11,7 @@ from arq import func
 from arq.connections import RedisSettings, create_pool
 
 from bench.peers import work
-from bench.peers.apps.awaited import Awaited
+from bench.peers.apps.awaited import Awaited, in_hundreds
 
 if work.TUNED:
     import uvloop
@@ -82,7 +82,7 @@ class Client(Awaited):
         async def post(number: int) -> None:
             await self.pool.enqueue_job(task, number, *args, _defer_by=due - time.monotonic())
 
-        self.run(self._fill(post, numbers))
+        self.run(in_hundreds(post, numbers))
 
 
 client = Client

@@ -11,6 +11,13 @@ from typing import Any
 AT_ONCE = 100
 
 
+async def in_hundreds(post: Callable[[int], Awaitable[Any]], numbers: Iterable[int]) -> None:
+    """Send all, so many at a time."""
+    rest = iter(numbers)
+    while some := list(itertools.islice(rest, AT_ONCE)):
+        await asyncio.gather(*map(post, some))
+
+
 class Awaited:
     """A blocking face of coroutines. `post` and `result` are the system's own."""
 
@@ -30,14 +37,9 @@ class Awaited:
         raise NotImplementedError
 
     def fill(self, task: str, numbers: Sequence[int], *args: Any) -> None:
-        self.run(self._fill(lambda number: self.post(task, number, *args), numbers))
+        self.run(in_hundreds(lambda number: self.post(task, number, *args), numbers))
 
     fill_async = fill
-
-    async def _fill(self, post: Callable[[int], Awaitable[Any]], numbers: Iterable[int]) -> None:
-        rest = iter(numbers)
-        while some := list(itertools.islice(rest, AT_ONCE)):
-            await asyncio.gather(*map(post, some))
 
     def send(self, task: str, number: int, *args: Any) -> Any:
         return self.run(self.post(task, number, *args))

@@ -28,6 +28,13 @@ class Client:
         for _ in self.bulk.send_chunks(f"bench.apps.tasks.{task}", many, **options):
             pass
 
+    def send_many(self, task: str, numbers: Sequence[int], *args: Any) -> None:
+        """The fastest that Celery and kombu can do together: `apply_async` inside a batch of kombu's."""
+        known = tasks.app.tasks[f"bench.apps.tasks.{task}"]
+        with tasks.app.producer_or_acquire() as producer, producer.batch():
+            for number in numbers:
+                known.apply_async((number, *args), producer=producer)
+
     def fill_later(self, task: str, numbers: Sequence[int], due: float, *args: Any) -> None:
         eta = datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(seconds=due - time.monotonic())
         self.fill(task, numbers, *args, eta=eta)

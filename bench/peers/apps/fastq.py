@@ -8,11 +8,14 @@ from typing import Any
 
 from bench.peers import work
 from bench.peers.apps import celery
+from bench.peers.apps.awaited import in_hundreds
 from fastq.producer import AsyncProducer
 
 
 class Client(celery.Client):
     """`Producer.send` and the handle it returns."""
+
+    send_many = celery.Client.fill
 
     def send(self, task: str, number: int, *args: Any) -> Any:
         return self.bulk.send(f"bench.apps.tasks.{task}", (number, *args))
@@ -25,8 +28,7 @@ class Client(celery.Client):
 
     async def _fill_async(self, task: str, numbers: Sequence[int], *args: Any) -> None:
         async with AsyncProducer(work.URL, queue=work.QUEUE) as producer:
-            for number in numbers:
-                await producer.send(f"bench.apps.tasks.{task}", (number, *args))
+            await in_hundreds(lambda number: producer.send(f"bench.apps.tasks.{task}", (number, *args)), numbers)
 
 
 client = Client

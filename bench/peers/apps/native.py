@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from bench.apps import native
+from bench.peers.apps.awaited import in_hundreds
 from fastq import chain, chord, group
 
 #: Read last, where 0 is the most urgent.
@@ -38,8 +39,8 @@ class Client:
         asyncio.run(self._fill_async(task, numbers, *args))
 
     async def _fill_async(self, task: str, numbers: Sequence[int], *args: Any) -> None:
-        for number in numbers:
-            await native.app.tasks[_name(task)].adelay(number, *args)
+        known = native.app.tasks[_name(task)]
+        await in_hundreds(lambda number: known.adelay(number, *args), numbers)
 
     def send(self, task: str, number: int, *args: Any) -> Any:
         return native.app.tasks[_name(task)].delay(number, *args)

@@ -10,7 +10,7 @@ from typing import Any
 from saq import Queue
 
 from bench.peers import work
-from bench.peers.apps.awaited import Awaited
+from bench.peers.apps.awaited import Awaited, in_hundreds
 
 if work.TUNED:
     import uvloop
@@ -81,7 +81,7 @@ class Client(Awaited):
     def fill_later(self, task: str, numbers: Sequence[int], due: float, *args: Any) -> None:
         # Whole seconds of the wall clock.
         at = round(time.time() + due - time.monotonic())
-        self.run(self._fill(lambda number: self.post(task, number, *args, scheduled=at), numbers))
+        self.run(in_hundreds(lambda number: self.post(task, number, *args, scheduled=at), numbers))
 
 
 def _in_time(until: float) -> None:
