@@ -214,7 +214,7 @@ class FastQ(Scheduling):
             "use_ssl": conf.broker_use_ssl,
             "confirm": conf.publish_confirm,
             "control_exchange": conf.control_exchange,
-            "result_url": conf.result_backend,
+            "result_url": conf.result_backend or "",
             "result_options": conf.result_backend_transport_options,
             "result_prefix": str(conf.result_backend_transport_options.get("global_keyprefix") or ""),
         }

@@ -208,7 +208,7 @@ class _Store(Store):
     """The results of a keyspace. Nothing runs while somebody waits: what has not ended is late."""
 
     def __init__(self, space: Keyspace, *, prefix: str) -> None:
-        self._space, self._prefix = space, prefix
+        self._space, self._prefix, self._stored = space, prefix, True
 
     def cancel(self, task_ids: Sequence[str], *, terminate: bool) -> None:
         """Nothing: whatever was sent has run."""

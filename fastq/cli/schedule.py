@@ -59,7 +59,10 @@ def native_application(options: WorkerOptions, *, purpose: str) -> FastQ:
 
     app = find_native(options.app)
     if app is None:
-        raise ApplicationError(f"-A {options.app}: {purpose} is for native applications; this is none")
+        raise ApplicationError(
+            f"-A {options.app}: {purpose} is for native applications, this is Celery's: see its "
+            "beat_schedule, and what `fastq beat` logs"
+        )
     if options.broker:
         app.conf.update({"broker_url": options.broker}, where="the command line")
     import_tasks(app)

@@ -9,7 +9,7 @@ from fastq.errors import BrokerError
 from fastq.producer.async_line import AsyncLines
 from fastq.producer.outcome import Outcome, read_outcome
 from fastq.producer.post import Lost, pack
-from fastq.producer.store import RESULT_KEY, Deadline, checked, late, unavailable
+from fastq.producer.store import RESULT_KEY, Deadline, checked, late, refuse, unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,7 +32,10 @@ class _Channel:
 class AsyncStore:
     """The results of one server for a program with an event loop: all who wait listen on one connection."""
 
-    def __init__(self, endpoint: Endpoint, *, timeout_s: float, prefix: str, canceller: AsyncCanceller) -> None:
+    def __init__(
+        self, endpoint: Endpoint, *, timeout_s: float, prefix: str, canceller: AsyncCanceller, stored: bool = True
+    ) -> None:
+        self._stored = stored
         self._lines = AsyncLines(endpoint, timeout_s=timeout_s)
         self._listening = AsyncLines(endpoint, timeout_s=timeout_s, listener=self._hear)
         self._timeout_s = timeout_s
@@ -58,6 +61,7 @@ class AsyncStore:
         await self._canceller.cancel(task_ids, terminate=terminate)
 
     async def _ask(self, *command: str) -> Any:
+        refuse(self._stored)
         try:
             (reply,) = await self._lines.ask(pack(*command))
         except (BrokerError, Lost) as error:

@@ -10,6 +10,7 @@ from fastq.errors import OptionError
 from fastq.producer.ids import uuids
 from fastq.producer.message import Stencil
 from fastq.producer.options import Keys, Options
+from fastq.wire.moment import parse_iso
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -24,6 +25,9 @@ CACHED = 1000
 
 #: Options that are counted from the moment of sending, or that hardly two messages share: no stencil is kept for them.
 _PASSING = frozenset({"countdown", "eta", "expires", "group_id", "group_index", "parent_id", "root_id"})
+
+#: Options that may be text, and are times then.
+_MOMENTS = frozenset({"eta", "expires"})
 
 
 class _Form(NamedTuple):
@@ -84,7 +88,11 @@ class Composer:
         form = self._form(name, given)
         each = form.stencil.ids_each
         ids = uuids(each * len(some))
-        return Push(form.key, form.stencil.fill(some, ids), ids[::each])
+        try:
+            return Push(form.key, form.stencil.fill(some, ids), ids[::each])
+        except (TypeError, ValueError):
+            _refuse_other_than_pairs(some)
+            raise
 
     def _form(self, name: str, given: SendOptions) -> _Form:
         if self._pid != os.getpid():  # a message says which process it is from
@@ -122,6 +130,24 @@ class Composer:
         if self._ignore_result is not None:
             given = {"ignore_result": self._ignore_result, **given}
         try:
-            return Options(**given)
+            options = Options(**given)
         except TypeError as exc:
             raise OptionError(f"{exc}; the options of a send are {', '.join(Options.__struct_fields__)}") from exc
+        for name in _MOMENTS & given.keys():
+            _refuse_no_moment(name, getattr(options, name))
+        return options
+
+
+def _refuse_no_moment(name: str, value: Any) -> None:
+    """A worker could only put the message aside."""
+    try:
+        if isinstance(value, str):
+            parse_iso(value)
+    except ValueError as error:
+        raise OptionError(f"{name}={value!r} is no time; give a datetime, or ISO 8601 text") from error
+
+
+def _refuse_other_than_pairs(some: Sequence[Any]) -> None:
+    for each in some:
+        if not isinstance(each, (tuple, list)) or len(each) != 2:
+            raise TypeError(f"many tasks are sent as pairs (args, kwargs), such as ((42,), None), not {each!r}")

@@ -78,6 +78,8 @@ class Stencil:
 def _body(args: Sequence[Any] | None, kwargs: Mapping[str, Any] | None, embed: str) -> str:
     if args is not None and not isinstance(args, (list, tuple)):
         raise TypeError(f"task arguments must be a list or a tuple, not {args!r}")
+    if kwargs and not hasattr(kwargs, "keys"):
+        raise TypeError(f"named task arguments must be a mapping, not {kwargs!r}")
     return base64_text(f"[{encode_text(args or ())}, {encode_text(kwargs or {})}, {embed}]")
 
 

@@ -103,6 +103,8 @@ def _id(text: str) -> bytes:
 def _body(args: Sequence[Any] | None, kwargs: Mapping[str, Any] | None) -> bytes:
     if args is not None and not isinstance(args, (list, tuple)):
         raise TypeError(f"task arguments must be a list or a tuple, not {args!r}")
+    if kwargs and not hasattr(kwargs, "keys"):
+        raise TypeError(f"named task arguments must be a mapping, not {kwargs!r}")
     if (not args or _are_native(args)) and (not kwargs or _are_native((kwargs,))):
         try:
             return _encode((args or (), kwargs or {}))

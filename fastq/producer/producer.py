@@ -56,6 +56,8 @@ class _Settings:
         self.retries = given.get("retries", RETRIES)
         self.timeout_s = given.get("timeout_s", TIMEOUT_S)
         self.result_prefix = given.get("result_prefix", "")
+        #: An empty address says that there is none, and that nobody stores results.
+        self.stores_results = given.get("result_url") != ""
         self.control_exchange = given.get("control_exchange", "celery")
 
     def broker(self) -> Endpoint:
@@ -78,7 +80,7 @@ class _Settings:
 
         given = self._given
         url = given.get("result_url")
-        if url is None:
+        if not url:
             found = self.broker()
         else:
             found = Endpoint.parse(url, transport_options=given.get("result_options"), use_ssl=given.get("use_ssl"))
@@ -92,8 +94,9 @@ class Producer:
     `ignore_result` hold for every send that does not say otherwise; `wire` is the format of the messages.
     `transport_options` and `use_ssl` are Celery's `broker_transport_options` and `broker_use_ssl`. Results are looked
     for at `result_url` (with `result_options`, Celery's `result_backend_transport_options`), which is `url` unless
-    given. `confirm` asks for replicas that have a message before it counts as sent. `buffer` collects messages and
-    sends them in the background. `timeout_s` is for each step, connecting and answering; `retries` are the attempts
+    given; "" says that nobody stores any. `confirm` asks for replicas that have a message before it counts as sent.
+    `buffer` collects messages and sends them in the background. `timeout_s` is for each step, connecting and
+    answering; `retries` are the attempts
     after the first.
 
     Nothing is connected before the first use. Every error of the broker is a BrokerError, which knows the ids of the
@@ -283,7 +286,13 @@ class Producer:
             endpoint, timeout_s = self._settings.result_store(), self._settings.timeout_s
             lines, listeners = Lines(endpoint, timeout_s=timeout_s), Lines(endpoint, timeout_s=timeout_s)
             canceller = Canceller(self._lines, self._settings.mailbox())
-            store = Store(lines, listeners, prefix=self._settings.result_prefix, canceller=canceller)
+            store = Store(
+                lines,
+                listeners,
+                prefix=self._settings.result_prefix,
+                canceller=canceller,
+                stored=self._settings.stores_results,
+            )
             found = self._made.setdefault("store", store)
         return found
 
@@ -461,6 +470,7 @@ class AsyncProducer:
                 self._settings.result_store(),
                 timeout_s=self._settings.timeout_s,
                 prefix=self._settings.result_prefix,
+                stored=self._settings.stores_results,
                 canceller=AsyncCanceller(self._lines, self._settings.mailbox()),
             )
         return found

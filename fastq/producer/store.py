@@ -66,6 +66,15 @@ def unavailable(error: Exception, *, where: str) -> NoReturn:
     raise ResultsUnavailable(reason) from error
 
 
+def refuse(stored: bool) -> None:
+    """Raises ResultsUnavailable where nothing is stored: nobody would ever be told."""
+    if not stored:
+        raise ResultsUnavailable(
+            "the application stores no results, so there is none to look at; give it a result_backend: "
+            "FastQ(..., backend='redis://localhost:6379/0')"
+        )
+
+
 def checked(reply: Any, *, where: str) -> Any:
     if isinstance(reply, HiredisError):
         raise ResultsUnavailable(f"{where} refuses: {reply}")
@@ -73,10 +82,13 @@ def checked(reply: Any, *, where: str) -> Any:
 
 
 class Store:
-    """The results of one server, for programs without an event loop."""
+    """The results of one server, for programs without an event loop. Not `stored`: it has none, and says so."""
 
-    def __init__(self, lines: Lines, listeners: Lines, *, prefix: str, canceller: Canceller) -> None:
+    def __init__(
+        self, lines: Lines, listeners: Lines, *, prefix: str, canceller: Canceller, stored: bool = True
+    ) -> None:
         self._lines = lines
+        self._stored = stored
         self._canceller = canceller
         self._listeners = listeners
         self._prefix = prefix
@@ -116,6 +128,7 @@ class Store:
         return [checked(reply, where=self._lines.where) for reply in replies]
 
     def _ask(self, *command: str) -> Any:
+        refuse(self._stored)
         return self.run(pack(*command), 1)[0]
 
     def wait(self, task_id: str, timeout_s: float | None) -> Outcome:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from fastq import FastQ
 from fastq.errors import (
     AccessDenied,
     BrokerError,
@@ -18,6 +19,8 @@ from fastq.errors import (
     BrokerUnavailable,
     ConnectionCut,
     NotConfirmed,
+    OptionError,
+    ResultsUnavailable,
 )
 from fastq.producer import AsyncProducer, Producer, Replicas
 from tests.eventually import eventually
@@ -216,3 +219,30 @@ def test_replicas_confirm(odd_server: RedisServer) -> None:
         replica.remove()
     assert client.llen("celery") == 4
     client.close()
+
+
+def test_what_cannot_be_a_message_is_refused_before_it_is_sent(db: Database) -> None:
+    with Producer(db.url, result_url="") as producer:
+        with pytest.raises(OptionError, match="eta='tomorrow' is no time"):
+            producer.send("t.add", eta="tomorrow")
+        with pytest.raises(TypeError, match=r"pairs \(args, kwargs\).*not \(1,\)"):
+            producer.send_many("t.add", [(1,), (2,)])  # type: ignore[list-item]
+        with pytest.raises(TypeError, match=r"must be a mapping, not \[1\]"):
+            producer.send("t.add", (), [1])  # type: ignore[arg-type]
+        assert db.length("celery") == 0
+
+
+def test_nobody_waits_for_results_that_nobody_stores(db: Database) -> None:
+    with Producer(db.url, result_url="") as producer:
+        handle = producer.send("t.add")
+        for look in (handle.get, handle.ready):
+            with pytest.raises(ResultsUnavailable, match="stores no results"):
+                look()
+
+    async def wait() -> None:
+        app = FastQ("silent", broker=db.url)
+        with pytest.raises(ResultsUnavailable, match="stores no results"):
+            await (await app.async_producer.send("t.add")).get()
+        await app.async_producer.close()
+
+    asyncio.run(wait())
