@@ -96,8 +96,7 @@ class Producer:
     for at `result_url` (with `result_options`, Celery's `result_backend_transport_options`), which is `url` unless
     given; "" says that nobody stores any. `confirm` asks for replicas that have a message before it counts as sent.
     `buffer` collects messages and sends them in the background. `timeout_s` is for each step, connecting and
-    answering; `retries` are the attempts
-    after the first.
+    answering; `retries` are the attempts after the first.
 
     Nothing is connected before the first use. Every error of the broker is a BrokerError, which knows the ids of the
     tasks that were sent, not sent, or perhaps sent.
