@@ -80,6 +80,13 @@ def late(token: str) -> int:
     return os.getpid()
 
 
+@app.task(max_running=2, acks_late=True, reject_on_worker_lost=True)
+def shot(number: int) -> int:
+    ledger().write("ran", "shot")
+    time.sleep(0.05)
+    return number
+
+
 @app.task(max_running=1, bind=True, max_retries=2, default_retry_delay=0.0)
 def retried(self: BaseTask[Any, Any]) -> int:
     count("retried", 1)

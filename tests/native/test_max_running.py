@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import time
 from collections.abc import Iterator
 from itertools import pairwise
+from types import SimpleNamespace
+from typing import Any
 
+import celery
 import pytest
 
 from fastq import FastQ, Producer
+from fastq.app.running.context import Request
+from fastq.app.running.execute import Executor
+from fastq.app.running.judge import Judge
+from fastq.app.running.message import open_message
+from fastq.app.running.results import Results
+from fastq.child.letters import Letters
 from fastq.errors import OptionError, TaskFailed, TaskRevoked
+from fastq.program import Verdict
 from tests.apps import limited
 from tests.eventually import eventually
 from tests.fix_lab import RESULT_S, Lab
@@ -88,6 +99,10 @@ def test_those_who_wait_come_in_their_order(fleet: Lab) -> None:
     assert order == [f"o{number}" for number in range(5)]
 
 
+def wait_to_begin(lab: Lab, token: str, count: int) -> None:
+    eventually(lambda: len(ran(lab, token)) >= count, saying="so many have begun")
+
+
 def wait_for(lab: Lab, count: int) -> None:
     eventually(lambda: waiting(lab, "gated") == count, saying="it waits")
 
@@ -141,6 +156,45 @@ def test_one_that_waits_can_be_cancelled_and_expires(fleet: Lab) -> None:
     assert not ran(fleet, "c3")
 
 
+def test_nothing_is_lost_while_children_are_killed(fleet: Lab) -> None:
+    handles = [limited.shot.delay(number) for number in range(16)]
+    for count in (1, 4, 7):
+        wait_to_begin(fleet, "shot", count)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(ran(fleet, "shot")[-1], signal.SIGKILL)
+    assert [handle.get(RESULT_S) for handle in handles] == list(range(16))
+    eventually(lambda: not left(fleet), saying="nothing is left")
+
+
+def test_who_speaks_for_a_lost_child_sees_what_waits(fleet: Lab) -> None:
+    task = limited.gated
+    name, commands = task.name, []
+    port: Any = SimpleNamespace(
+        worker=b"lost", flags=0, note_end=id, finish=lambda: None, outcome=lambda *told: commands.append(told), store=id
+    )
+    results = Results(limited.app)
+    executor = Executor(limited.app, port=port, node="here", letters=Letters((), node="here"), results=results)
+    fleet.db.client.set("few:fastq:worker:lost", 1, ex=10)
+    messages = [_bytes(limited.app.producer.compose(name, (token,)).messages[0]) for token in ("j1", "j2")]
+    requests = [Request(open_message(raw), hostname="here") for raw in messages]
+    taken = [executor.slots.take(executor, task, request, raw) for request, raw in zip(requests, messages, strict=True)]
+    assert taken == [True, False]
+    for request, raw in zip(requests[::-1], messages[::-1], strict=True):
+        fresh = Request(open_message(raw), hostname="here")
+        assert executor.slots.elsewhere(executor, task, fresh) == (request is requests[1])
+        Judge(executor).carry_out(Verdict(kind="lost", reason="killed"), task, fresh, raw=raw, late=False)()
+    assert len(commands) == 1  # the failure of the one that ran, with what gives its slot back
+    assert b"killed" in commands[0][2]
+    open_gate(fleet, "j2")
+    executor.slots._app.producer.carry_out(executor.slots.free(executor, task, requests[0]))
+    eventually(lambda: ran(fleet, "j2"), saying="the other has its turn")
+    eventually(lambda: not left(fleet), saying="nothing is left")
+
+
+def _bytes(message: str | bytes) -> bytes:
+    return message.encode() if isinstance(message, str) else bytes(message)
+
+
 def test_retries_take_turns_with_others(fleet: Lab) -> None:
     handles = [limited.retried.delay() for _ in range(4)]
     assert [handle.get(RESULT_S) for handle in handles] == [2] * 4
@@ -162,9 +216,13 @@ def test_a_unique_one_that_waits_keeps_its_lock(fleet: Lab) -> None:
 def test_coroutines_and_senders_that_know_nothing(fleet: Lab) -> None:
     name = "tests.apps.limited.awaited"
     with Producer(fleet.db.url, transport_options=limited.PREFIX, queue="loops", ignore_result=False) as producer:
-        handles = [producer.send(name) for _ in range(20)]
+        handles: list[Any] = [producer.send(name) for _ in range(10)]
+        stock = celery.Celery(broker=fleet.db.url, backend=fleet.db.url, set_as_current=False)
+        stock.conf.broker_transport_options = limited.PREFIX
+        handles += [stock.send_task(name, queue="loops") for _ in range(10)]
         for handle in handles:
             handle.get(RESULT_S)
+        stock.close()
     assert most(fleet, "awaited") == 3
 
 

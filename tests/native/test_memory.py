@@ -13,6 +13,8 @@ import redis
 from fastq.memory.server import MemoryServer
 from fastq.results.redis import SCRIPT
 from fastq.transport.connect import Endpoint
+from fastq.transport.redis.keys import Keys
+from fastq.transport.redis.slots import SWEEP, Slots, sweep_words
 from tests.eventually import eventually
 from tests.fix_redis import Database
 
@@ -206,6 +208,48 @@ def test_our_scripts_do_in_python_what_they_do_in_lua(memory: redis.Redis, db: D
             assert ours == theirs
         assert memory.get("r") == db.client.get("r")
         assert memory.ttl("r") == db.client.ttl("r")
+
+
+def say_packed(client: redis.Redis, command: bytes) -> Any:
+    """What is answered to a command as it goes over the wire."""
+    connection: Any = client.connection_pool.get_connection()
+    try:
+        connection.send_packed_command([command])
+        return connection.read_response()
+    finally:
+        client.connection_pool.release(connection)
+
+
+def test_slots_of_the_dead_and_of_lost_messages_are_given_on(memory: redis.Redis, db: Database) -> None:
+    real = Endpoint.parse(db.url).client()
+    for client in (memory, real):
+        asked: Any = client
+        keys, at = Keys(), Slots(Keys(), "t", "k")
+
+        def take(attempt: str, worker: bytes, *, client: Any = client, at: Slots = at) -> Any:
+            command = at.take(attempt, most=2, worker=worker, queue="slot-queue", message=attempt.encode())
+            return say_packed(client, command)
+
+        for worker in ("a", "b"):
+            asked.set(keys.heartbeat(worker), 1)
+        assert [take("1", b"a"), take("2", b"b"), take("3", b"b"), take("4", b"b"), take("3", b"b")] == [0, 0, 1, 2, 2]
+        assert take("2", b"b") == 0  # asked again: it has its slot
+        say_packed(client, at.free("2"))
+        assert asked.lrange("slot-queue", 0, -1) == [b"3"]
+        assert take("5", b"b") == 2  # behind 4, while a slot is kept for 3
+        asked.delete(keys.heartbeat("a"))
+        asked.zadd(keys.slots, {at.base: 0})
+        assert asked.eval(SWEEP, *sweep_words(keys)) == 1
+        assert asked.lrange("slot-queue", 0, -1) == [b"3", b"4"]
+        asked.hset(f"{at.base}:running", "3", "@1")  # its message is gone, and its time is over
+        assert take("6", b"b") == 1  # behind 5, which gets the slot
+        assert asked.lrange("slot-queue", 0, -1) == [b"3", b"4", b"5"]
+        for attempt in ("4", "5", "6"):
+            say_packed(client, at.free(attempt))
+        assert not asked.keys("fastq:slots*")
+        assert asked.lrange("slot-queue", 0, -1) == [b"3", b"4", b"5", b"6"]
+    real.close()
+    real.connection_pool.disconnect()
 
 
 def test_a_script_of_somebody_else_is_refused(memory: redis.Redis) -> None:

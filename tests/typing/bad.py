@@ -52,6 +52,10 @@ def misspelt() -> None: ...
 def wrong_type() -> None: ...
 
 
+@app.task(max_running="3")  # mypy: call-overload; pyright: reportArgumentType
+def bounded() -> None: ...
+
+
 FastQ("typed", wire="json")  # mypy: arg-type; pyright: reportArgumentType
 
 app.every("10", "typed.tick")  # mypy: call-overload; pyright: reportArgumentType

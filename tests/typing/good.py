@@ -33,6 +33,16 @@ def with_options(name: str) -> list[str]:
     return [name]
 
 
+@app.task(max_running=2, max_running_key="name", unique=lambda name: name)
+def bounded(name: str) -> str:
+    return name
+
+
+@app.task(max_running=1, max_running_key=lambda name, **_: str(name))
+async def bounded_by_function(name: str) -> str:
+    return name
+
+
 @app.task(bind=True, acks_late=True)
 def bound(self: Task[[int], str], number: int) -> str:
     if self.request.retries < 2:

@@ -451,12 +451,11 @@ class Executor:
         letter: bytes | None = None,
     ) -> None:
         """The same for a known task; it gives its lock and its slot back. `end`: None if it was not run through."""
-        apart: list[bytes] = []
         if task.is_keyed:
             stored, apart = self.freed(task, request, end, stored, late=late)
+            if apart:
+                self.say_apart(apart, request)
         self.settle(decision, raw=raw, late=late, stored=stored, letter=letter)
-        if apart:
-            self.say_apart(apart, request)
 
     # ------------------------------------------------------------------------ what is not run
 

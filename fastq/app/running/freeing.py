@@ -1,15 +1,16 @@
 """Give back what a task has had with others of its key: the lock of a unique task, or its slot under `max_running`.
 
 With the end of the task, in the transaction that tells the broker of it; where results go to another server, by a
-command of its own afterwards. Killed in between, the lock is left until it expires, and the slot until its worker ends.
+command of its own before. Killed in between, the task has no result, as if its function had been killed.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from fastq import clock
 from fastq.app.unique import HEADER, lock_again, lock_key
 from fastq.errors import BrokerError, Retry
 from fastq.transport.redis.locks import keep, release
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from fastq.app.task import BaseTask
 
 logger = logging.getLogger("fastq.task")
+
+#: Seconds before each further attempt to reach the broker.
+PAUSES_S = (0.1, 0.5, 1.0, 2.0, *[5.0] * 10)
 
 
 def commands_of(
@@ -48,6 +52,17 @@ def say_apart(app: FastQ, commands: Sequence[bytes], *, task_id: str) -> None:
     """By commands of their own; blocks. What goes wrong is logged."""
     try:
         for command in commands:
-            app.producer.carry_out(command)
+            ask(app, command)
     except BrokerError as error:
-        logger.warning("Task %s: its lock or slot is not given back now, and will expire: %s", task_id, error)
+        logger.warning("Task %s: its lock or slot is not given back now: %s", task_id, error)
+
+
+def ask(app: FastQ, command: bytes) -> Any:
+    """The broker's answer to a command that may be repeated; tried again for a minute. Raises BrokerError."""
+    for pause_s in PAUSES_S:
+        try:
+            return app.producer.carry_out(command)
+        except BrokerError as error:
+            logger.warning("A lock or slot waits for the broker: %s", error)
+            clock.sleep(pause_s)
+    return app.producer.carry_out(command)

@@ -15,7 +15,8 @@ import functools
 import logging
 from typing import TYPE_CHECKING, Any
 
-from fastq import _core, clock
+from fastq import _core
+from fastq.app.running.freeing import ask
 from fastq.app.unique import key_of
 from fastq.errors import ArgumentError, BrokerError, OptionError
 from fastq.transport.redis import slots as on_broker
@@ -28,9 +29,6 @@ if TYPE_CHECKING:
     from fastq.app.task import BaseTask
 
 logger = logging.getLogger("fastq.task")
-
-#: Seconds before each further attempt to reach the broker.
-PAUSES_S = (0.1, 0.5, 1.0, 2.0, *[5.0] * 10)
 
 
 class Slots:
@@ -56,8 +54,9 @@ class Slots:
             priority=request.message.properties.get("priority") or 0,
         )
         assert most is not None
-        waiting = self._ask(
-            at.take(attempt_of(request), most=most, worker=self._worker, queue=self._keys.waiting(queue), message=raw)
+        waiting = ask(
+            self._app,
+            at.take(attempt_of(request), most=most, worker=self._worker, queue=self._keys.waiting(queue), message=raw),
         )
         if waiting:
             logger.debug("Task %s[%s] waits: %d run, %d wait", task.name, request.id, most, waiting)
@@ -74,14 +73,20 @@ class Slots:
         """Of a task whose child was lost: whether it had not begun, and its message is on the broker."""
         try:
             at = self._at(executor, task, request)
-            if self._ask(at.waits(attempt_of(request))):
+            if ask(self._app, at.waits(attempt_of(request))):
                 return True
-            holder = self._ask(at.holder(attempt_of(request)))
+            holder = ask(self._app, at.holder(attempt_of(request)))
         except (ArgumentError, OptionError, BrokerError):
             return False
         return holder is not None and holder != self._worker
 
     def _at(self, executor: Executor, task: BaseTask[Any, Any], request: Request) -> on_broker.Slots:
+        found: on_broker.Slots | None = vars(request).get("slots")
+        if found is None:
+            found = vars(request)["slots"] = self._find(executor, task, request)
+        return found
+
+    def _find(self, executor: Executor, task: BaseTask[Any, Any], request: Request) -> on_broker.Slots:
         by = task.options.max_running_key
         if not by:
             return on_broker.Slots(self._keys, task.name, "")
@@ -95,15 +100,6 @@ class Slots:
         except Exception as error:
             raise OptionError(f"task {task.name}: its max_running_key function has raised {error!r:.200}") from error
         return on_broker.Slots(self._keys, task.name, key)
-
-    def _ask(self, command: bytes) -> Any:
-        for pause_s in PAUSES_S:
-            try:
-                return self._app.producer.carry_out(command)
-            except BrokerError as error:
-                logger.warning("A task with max_running waits for the broker: %s", error)
-                clock.sleep(pause_s)
-        return self._app.producer.carry_out(command)
 
 
 def admit(executor: Executor, task: BaseTask[Any, Any], request: Request, *, raw: bytes, late: bool) -> bool:
