@@ -15,7 +15,7 @@ from fastq.errors import BrokerError
 async def lifespan(_api: FastAPI) -> AsyncIterator[None]:
     """Nothing to open: the producer connects when it is first used."""
     yield
-    await queue.async_producer.close()
+    await queue.aclose()
 
 
 api = FastAPI(lifespan=lifespan)

@@ -1,15 +1,22 @@
 # What is settled, told to the broker: one transaction at a time.
 
+# Results in one transaction: no more are added to so many. One result has three times 128 MiB at most: itself, what
+# announces it, and a part of a chord.
+cdef enum:
+    TRANSACTION_BYTES = 64 << 20
+
 cdef class _Flushing(_Settling):
     """Flushes, and what their confirmation sets free."""
     cdef Buffer results, out
     cdef uint32_t result_commands
+    cdef list cuts                             # (bytes, commands) of results before which a transaction ends
+    cdef size_t cut_at                         # the last of those bytes
     cdef uint64_t results_sent, results_confirmed      # flushes of results
     cdef list deferred, sent_deferred          # entries whose end waits for such a flush: the next, one on its way
     cdef public bint separate_results          # results go to another server than the acknowledgements
 
     def __cinit__(self, *_rest):
-        self.deferred, self.sent_deferred = [], []
+        self.deferred, self.sent_deferred, self.cuts = [], [], []
 
     def __dealloc__(self):
         free(self.results.data)
@@ -17,6 +24,9 @@ cdef class _Flushing(_Settling):
 
     cdef int add_results(self, Hand* hand, uint64_t number, uint32_t commands, const char* data, size_t n) except -1:
         # What a frame has for the result store. Its acknowledgement has to wait if the store is another server.
+        if self.separate_results and self.results.size - self.cut_at >= TRANSACTION_BYTES:
+            self.cuts.append((self.results.size, self.result_commands))
+            self.cut_at = self.results.size
         put(&self.results, data, n)
         self.result_commands += commands
         hand.stored, hand.stored_in = number + 1, self.results_sent + 1
@@ -125,15 +135,22 @@ cdef class _Flushing(_Settling):
         return self.out.data[: self.out.size], commands + 1
 
     def flush_results(self):
-        """As `flush`, for results that go to another server: (bytes, replies to expect). `confirm_results` follows."""
+        """As `flush`, for results that go to another server: (bytes, commands) of one transaction or of several, for a
+        server counts what a transaction holds, and drops who sends it 1 GB. `confirm_results` follows."""
+        cdef size_t begin = 0, end
+        cdef uint32_t before = 0, commands
+        cdef list parts = []
         if self.results.size == 0:
             return None
         self.results_sent += 1
-        data, commands = self.results.data[: self.results.size], self.result_commands
-        self.results.size = self.result_commands = 0
+        for end, commands in [*self.cuts, (self.results.size, self.result_commands)]:
+            parts.append((self.results.data[begin:end], commands - before))
+            begin, before = end, commands
+        self.results.size = self.result_commands = self.cut_at = 0
+        self.cuts = []
         shrink(&self.results)
         self.sent_deferred, self.deferred = self.sent_deferred + self.deferred, []
-        return data, commands
+        return parts
 
     def confirm_results(self):
         """The result store has what was flushed: late acknowledgements that waited for it may go."""

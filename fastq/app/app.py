@@ -353,8 +353,15 @@ class FastQ(Scheduling):
         except KeyError:
             raise UnknownTask(f"the application {self.name!r} has no task {name!r}", task=name) from None
 
+    async def aclose(self) -> None:
+        """`close` in a program with an event loop: the connections of this loop, too."""
+        producer, self._async_producer = self._async_producer, None
+        if producer is not None:
+            await producer.close()
+        self.close()
+
     def close(self) -> None:
-        """Let the connections go; they are made again when needed."""
+        """Let the connections go, but for those of event loops (`aclose`); they are made again when needed."""
         producer, self._producer = self._producer, None
         if producer is not None:
             producer.close()

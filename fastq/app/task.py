@@ -85,7 +85,8 @@ class TaskOptions(msgspec.Struct, frozen=True, kw_only=True):
     retry_backoff_max: float = 600.0
     #: Take a random part of each such delay, so that not all come back at once.
     retry_jitter: bool = True
-    #: Called in the child, with (task, request, value) or (task, request, error); what they raise is logged.
+    #: Functions or coroutine functions, called in the child when it has succeeded, has failed for good, is tried again:
+    #: with (task, request, value) or (task, request, error). What they raise is logged, and changes nothing.
     on_success: Callable[..., Any] | None = None
     on_failure: Callable[..., Any] | None = None
     on_retry: Callable[..., Any] | None = None
@@ -306,12 +307,18 @@ class CoroutineTask(BaseTask[P, R]):
         return self.function(*args, **kwargs)  # type: ignore[no-any-return]
 
 
+#: What Celery's tasks have as methods, and signals say here.
+_SIGNALS = {"before_start": "task_prerun", "after_return": "task_postrun"}
+
+
 def read_options(given: Mapping[str, Any], *, name: str) -> TaskOptions:
     """The options of a decorator. Raises OptionError for one that does not exist."""
     known = TaskOptions.__struct_fields__
     for option in given:
         if option not in known:
-            raise OptionError(f"task {name}: there is no option {option!r}; there are {', '.join(known)}")
+            signal = _SIGNALS.get(option)
+            advice = f"connect to the signal {signal} instead" if signal else f"there are {', '.join(known)}"
+            raise OptionError(f"task {name}: there is no option {option!r}; {advice}")
     fields = dict(given)
     for option in ("autoretry_for", "dont_autoretry_for"):
         if option in fields:

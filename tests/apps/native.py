@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime
 import os
 import time
@@ -10,7 +11,9 @@ from decimal import Decimal
 import msgspec
 
 from fastq import FastQ, Ignore, Reject
+from fastq.app.running.context import Request
 from fastq.app.task import BaseTask
+from tests.apps.ledger import ledger
 
 app = FastQ(
     "native",
@@ -115,3 +118,22 @@ def lasting() -> int:
 @app.task
 def unwritable() -> object:
     return object()
+
+
+async def note_slowly(task: BaseTask[..., object], request: Request, value: object) -> None:
+    await asyncio.sleep(0.01)
+    note(task, request, value)
+
+
+def note(task: BaseTask[..., object], request: Request, value: object) -> None:
+    ledger().write(type(value).__name__, request.id)
+    raise RuntimeError("nobody minds")
+
+
+@app.task(
+    on_success=note, on_failure=note, on_retry=note_slowly, autoretry_for=(KeyError,), retry_backoff=0.05, max_retries=1
+)
+def hooked(x: int | None) -> int:
+    if x is None:
+        raise KeyError("x")
+    return 10 // x

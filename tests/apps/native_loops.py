@@ -11,7 +11,7 @@ import time
 import msgspec
 
 from fastq import FastQ
-from fastq.app.running.context import current_request
+from fastq.app.running.context import Request, current_request
 from fastq.app.task import BaseTask
 from fastq.errors import SoftTimeLimitExceeded
 from tests.apps.ledger import ledger
@@ -145,3 +145,24 @@ def function_soft() -> str:
     except SoftTimeLimitExceeded:
         return "cleaned up"
     return "slept"
+
+
+async def note(task: BaseTask[..., object], request: Request, value: object) -> None:
+    await asyncio.sleep(0.05)
+    ledger().write(f"{task.__name__}:{type(value).__name__}", request.id)
+    raise RuntimeError("nobody minds")
+
+
+@app.task(on_success=note, on_failure=note)
+async def hooked(x: int) -> int:
+    return 10 // x
+
+
+@app.task(on_success=note, on_failure=note)
+def hooked_function(x: int) -> int:
+    return 10 // x
+
+
+@app.task(on_failure=note, time_limit=0.2)
+async def hooked_hard() -> None:
+    await asyncio.sleep(60)

@@ -171,7 +171,8 @@ class Lab:
         found = self.ledger.flush_results()
         if found is None:
             return False
-        self.broker.apply_results(*found)
+        for part in found:
+            self.broker.apply_results(*part)
         self.ledger.confirm_results()
         return True
 

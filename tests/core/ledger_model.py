@@ -95,7 +95,7 @@ class World:
         self.children: dict[int, Child] = {}
         self.rare: list[tuple[Message, bytes]] = []
         self.flying: tuple[bytes, int] | None = None
-        self.flying_results: tuple[bytes, int] | None = None
+        self.flying_results: list[tuple[bytes, int]] | None = None
         self.result_flush, self.results_confirmed = 1, 0
         self.expected_results: list[bytes] = []
         self.expected_pushes: list[tuple[bytes, bytes]] = []
@@ -532,7 +532,8 @@ class World:
     def confirm_results(self) -> None:
         if self.flying_results is None:
             return
-        self.broker.apply_results(*self.flying_results)
+        for part in self.flying_results:
+            self.broker.apply_results(*part)
         self.flying_results = None
         self.ledger.confirm_results()
         self.results_confirmed = self.result_flush - 1

@@ -253,6 +253,29 @@ def test_a_late_message_waits_for_a_result_that_was_stored_in_the_middle(tmp_pat
     lab.close()
 
 
+def test_no_transaction_with_results_grows_beyond_what_a_server_takes(tmp_path: Path) -> None:
+    """Redis drops who sends it 1 GB in one."""
+    lab = Lab(tmp_path, separate=True)
+    port = lab.open_child(0)
+    large = RESULT[:-3] + b"x" * (40 << 20)
+    lab.take([late(str(n)) for n in range(3)])
+    for _ in range(3):
+        lab.ledger.set_depths(5)
+        lab.ledger.deal()
+        begin(port)
+        port.outcome(_core.ACK, 2, large)
+        lab.ledger.collect()
+    parts = lab.ledger.flush_results()
+    assert parts is not None
+    assert [(len(data), commands) for data, commands in parts] == [(2 * len(large), 4), (len(large), 2)]
+    assert b"".join(data for data, _ in parts) == large * 3
+    assert lab.ledger.settled == 0
+    lab.ledger.confirm_results()
+    assert lab.ledger.settled == 3
+    assert lab.ledger.flush_results() is None
+    lab.close()
+
+
 @pytest.mark.parametrize("sent", ["flying", "stored"])
 def test_only_its_own_results_hold_up_a_message(tmp_path: Path, sent: str) -> None:
     lab = Lab(tmp_path, separate=True)

@@ -82,6 +82,21 @@ def test_a_function_runs_in_a_thread_and_holds_up_no_coroutine() -> None:
     assert other.get(RESULT_S) == ["g", other.id, "fastq-task_0"]
 
 
+@pytest.mark.parametrize("task", [native_loops.hooked, native_loops.hooked_function], ids=lambda task: task.__name__)
+def test_hooks_may_be_coroutines_and_their_errors_change_nothing(shop: Lab, task: Any) -> None:
+    good, bad = task.delay(2), task.delay(0)
+    assert good.get(RESULT_S) == 5
+    with pytest.raises(TaskFailed, match="ZeroDivisionError"):
+        bad.get(RESULT_S)
+    eventually(lambda: shop.ledger.count(f"{task.__name__}:int", good.id) == 1)
+    eventually(lambda: shop.ledger.count(f"{task.__name__}:ZeroDivisionError", bad.id) == 1)
+
+
+def test_a_hook_hears_of_a_task_that_was_ended(shop: Lab) -> None:
+    handle = native_loops.hooked_hard.delay()
+    eventually(lambda: shop.ledger.count("hooked_hard:TimeLimitExceeded", handle.id) == 1)
+
+
 def test_one_of_many_is_revoked(shop: Lab) -> None:
     handles = [native_loops.nap.delay(f"r{n}", 1.5) for n in range(4)]
     eventually(lambda: all(shop.ledger.count("start", f"r{n}") for n in range(4)))

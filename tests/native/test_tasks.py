@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime
 from decimal import Decimal
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 from fastq.errors import TaskFailed
 from tests.apps import native
 from tests.apps.native import Item
+from tests.eventually import eventually
 from tests.fix_lab import RESULT_S, Lab
 
 pytestmark = [pytest.mark.fastq_only, pytest.mark.usefixtures("shop")]
@@ -54,6 +56,26 @@ def test_what_goes_wrong_is_in_the_result(task: Any, args: tuple[Any, ...], kind
 
 def test_retries_are_counted() -> None:
     assert native.flaky.delay(2).get(RESULT_S) == 2
+
+
+def test_hooks_hear_of_every_end_and_their_errors_change_nothing(shop: Lab) -> None:
+    handles = {kind: native.hooked.delay(x) for kind, x in {"int": 2, "ZeroDivisionError": 0, "KeyError": None}.items()}
+    for kind, handle in handles.items():
+        assert handle.wait(RESULT_S).status == ("SUCCESS" if kind == "int" else "FAILURE")
+    eventually(lambda: all(shop.ledger.count(kind, handle.id) == 1 for kind, handle in handles.items()))
+    assert shop.ledger.count("Retry", handles["KeyError"].id) == 1
+
+
+def test_an_application_closes_what_an_event_loop_has_opened() -> None:
+    async def scenario() -> None:
+        for n in range(2):  # the second time anew
+            handle = await native.add.adelay(n, 1)
+            producer = native.app.async_producer
+            assert await handle.get(RESULT_S) == n + 1
+            await native.app.aclose()
+            assert native.app.async_producer is not producer
+
+    asyncio.run(scenario())
 
 
 def test_a_stock_celery_client_sends_and_reads(shop: Lab) -> None:

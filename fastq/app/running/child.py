@@ -19,7 +19,8 @@ from fastq import _core, log
 from fastq.app import signals
 from fastq.app.running import context
 from fastq.app.running.context import PlainRequest
-from fastq.app.running.execute import Ended, Executor, call_hook, choose, log_success, logger, own_process
+from fastq.app.running.execute import Ended, Executor, choose, log_success, logger, own_process
+from fastq.app.running.hooks import call_hook, finish_hooks
 from fastq.app.running.judge import Judge
 from fastq.app.running.progress import report
 from fastq.app.running.results import Results
@@ -76,6 +77,7 @@ class Child:
 
     def stop(self) -> None:
         """Tell the application that this process ends, and let its connections go."""
+        finish_hooks()
         signals.worker_process_shutdown.send(self.app)
         self.app.close()
 

@@ -21,6 +21,7 @@ from fastq.app.running.closing import Closing, comes_late
 from fastq.app.running.context import Request
 from fastq.app.running.follow import Follow
 from fastq.app.running.freeing import commands_of, say_apart
+from fastq.app.running.hooks import call_hook
 from fastq.app.running.message import Message, open_message
 from fastq.app.running.results import REVOKED, Results, error_fields, moment
 from fastq.app.running.slots import Slots, admit
@@ -573,16 +574,6 @@ def log_success(task: BaseTask[Any, Any], request: Request, value: Any, runtime_
     """As Celery logs it."""
     if logger.isEnabledFor(logging.INFO):
         logger.info("Task %s[%s] succeeded in %ss: %.1024r", task.name, request.id, runtime_s, value)
-
-
-def call_hook(hook: Callable[..., Any] | None, task: Any, request: Request, value: Any) -> None:
-    """Call what the task's options name; an error in it is logged."""
-    if hook is None:
-        return
-    try:
-        hook(task, request, value)
-    except Exception:
-        logger.exception("Task %s[%s]: its %r failed", task.name, request.id, getattr(hook, "__name__", hook))
 
 
 def _cause(error: BaseException | None) -> BaseException:

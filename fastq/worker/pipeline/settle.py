@@ -169,7 +169,7 @@ class ResultStore:
 
     def __init__(self, ledger: _core.Ledger, *, timers: Timers) -> None:
         self._ledger, self._timers = ledger, timers
-        self._flying: tuple[bytes, int] | None = None
+        self._flying: list[tuple[bytes, int]] | None = None
         self._left = 0
         self.stream: Stream | None = None
         ledger.separate_results = True
@@ -190,9 +190,10 @@ class ResultStore:
 
     def _send(self) -> None:
         if self._flying is not None and self.stream is not None:
-            # In a transaction, so that a result is never stored without being announced.
-            data, self._left = commands.MULTI + self._flying[0] + commands.EXEC, self._flying[1] + 2
-            self.stream.send(data)
+            # In transactions, so that a result is never stored without being announced.
+            self._left = sum(replies + 2 for _, replies in self._flying)
+            for data, _ in self._flying:
+                self.stream.send(commands.MULTI + data + commands.EXEC)
 
     def ready(self, _stream: Stream) -> None:
         assert self.stream is not None
