@@ -35,7 +35,10 @@ RETRIES = 3
 
 
 def late(task_id: str, timeout_s: float | None) -> TimeoutError:
-    return TimeoutError(f"task {task_id} has no result after {timeout_s or 0:g} s; is a worker running on its queue?")
+    return TimeoutError(
+        f"task {task_id} has no result after {timeout_s or 0:g} s; is a worker running on its queue, and does the task "
+        "store its result (ignore_result)?"
+    )
 
 
 class Deadline:
