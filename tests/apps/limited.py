@@ -54,6 +54,11 @@ def counted(wait_s: float = 0.02) -> str:
     return counted.request.id
 
 
+@app.task(max_running=1)
+def total(ids: list[str]) -> int:
+    return len(ids)
+
+
 @app.task(max_running=1, max_running_key="customer")
 def by_name(customer: int, wait_s: float = 0.01) -> int:
     count(f"by_name-{customer}", 1)

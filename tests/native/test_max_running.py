@@ -14,7 +14,7 @@ from typing import Any
 import celery
 import pytest
 
-from fastq import FastQ, Producer
+from fastq import FastQ, Producer, chord
 from fastq.app.running.context import Request
 from fastq.app.running.execute import Executor
 from fastq.app.running.judge import Judge
@@ -67,6 +67,11 @@ def test_never_more_at_once_over_all_workers(fleet: Lab) -> None:
     assert [handle.get(RESULT_S) for handle in handles] == [handle.id for handle in handles]
     assert most(fleet, "counted") == 2
     eventually(lambda: not left(fleet), saying="nothing is left")
+
+
+def test_parts_of_workflows_wait_like_others(fleet: Lab) -> None:
+    header = [limited.counted.s() for _ in range(6)]
+    assert chord(header, limited.total.s()).delay().get(RESULT_S) == 6
 
 
 def test_keys_have_slots_of_their_own(fleet: Lab) -> None:
