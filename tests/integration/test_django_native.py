@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import subprocess
 import sys
@@ -14,8 +15,15 @@ from tests.fix_redis import Database
 from tests.fix_worker import ROOT, WorkerProcess
 
 pytest.importorskip("django")
+if not importlib.util.find_spec("django.tasks"):
+    pytest.importorskip("django_tasks", reason="this Django is older than 6, and django-tasks is not installed")
 
 SITE = ROOT / "tests" / "native_site"
+
+
+def invalid() -> str:
+    """The error for a task that cannot be sent: of Django 6, or of the package django-tasks."""
+    return "InvalidTask" if importlib.util.find_spec("django.tasks") else "InvalidTaskError"
 
 
 def test_a_project_sends_and_runs_tasks_of_both_kinds(db: Database, tmp_path: Path) -> None:
@@ -53,6 +61,10 @@ def test_a_project_sends_and_runs_tasks_of_both_kinds(db: Database, tmp_path: Pa
     assert interface["failed"][:2] == ["FAILED", "ValueError"]
     assert "sold out" in interface["failed"][2]
     assert interface["died"][0] == "FAILED"
+    assert found["asynchronous"] == [[3, "hand"], [[1, 2]], {"by": "hand"}, -100, "store"]
+    assert found["after_commit"] == [0, "from a coroutine"]
+    assert found["refused"] == ["TaskResultMismatch", "TaskResultDoesNotExist", invalid()]
+    assert found["signalled"] == ["TaskBackend", "TaskBackend RUNNING", "TaskBackend SUCCESSFUL"]
     assert interface["waits"] == ["READY", "READY"]
     assert len(worker.log_lines("succeeded")) >= 6
     # The message of the scarf, which was never ordered, was never sent.

@@ -1,5 +1,6 @@
 """What a view of the website would do; the answers, as JSON, are for a test."""
 
+import asyncio
 import json
 import os
 import sys
@@ -72,7 +73,66 @@ def interface() -> dict[str, Any]:
     }
 
 
+async def asynchronous() -> list[Any]:
+    """The same from a coroutine: a task that is found again by its id, with what it was sent with."""
+    sent = await tasks.totals.using(priority=-100, queue_name="store").aenqueue((1, 2), by="hand")
+    until = time.monotonic() + 20
+    while not sent.is_finished and time.monotonic() < until:
+        await asyncio.sleep(0.02)
+        await sent.arefresh()
+    found = await tasks.totals.aget_result(sent.id)
+    return [found.return_value, found.args, found.kwargs, found.task.priority, found.task.queue_name]
+
+
+def after_commit() -> list[Any]:
+    """Django's way to send after the commit; and what its system checks say of the project."""
+    sent: list[Any] = []
+    with transaction.atomic():
+        transaction.on_commit(lambda: sent.append(tasks.later.enqueue()))
+        inside = len(sent)
+    call_command("check", stdout=sys.stderr)
+    return [inside, finished(sent[0]).return_value]
+
+
+def refused() -> list[str]:
+    """The errors of the interface: a result of another task, no result, a queue that the backend does not have."""
+    other = tasks.later.enqueue().id
+    tries: list[Any] = [
+        lambda: tasks.ship.get_result(other),
+        lambda: tasks.ship.get_result("none"),
+        lambda: tasks.ship.using(queue_name="nowhere"),
+    ]
+    return [name_of_error(one) for one in tries]
+
+
+def name_of_error(call: Any) -> str:
+    """Of the error that the call raises."""
+    try:
+        return f"nothing but {call()}"
+    except Exception as error:
+        return type(error).__name__
+
+
+def signalled() -> list[str]:
+    """Which signals were sent, here and in children; the latter have told the database."""
+    here: list[str] = []
+    handler = here.append
+    tasks.signals.task_enqueued.connect(lambda sender, task_result, **_: handler(sender.__name__), weak=False)
+    finished(tasks.watched.enqueue())
+    names = sorted(Order.objects.filter(state="signalled").values_list("name", flat=True))
+    return [*here, *names]
+
+
 if sys.argv[1] == "migrate":
     call_command("migrate", run_syncdb=True, verbosity=0)
 else:
-    print(json.dumps({"on_commit": on_commit(), "connections": connections(), "interface": interface()}))
+    answers = {
+        "on_commit": on_commit(),
+        "connections": connections(),
+        "interface": interface(),
+        "asynchronous": asyncio.run(asynchronous()),
+        "after_commit": after_commit(),
+        "refused": refused(),
+        "signalled": signalled(),
+    }
+    print(json.dumps(answers))

@@ -72,7 +72,7 @@ def register(app: FastQ) -> None:
 
 def carry_out(app: FastQ, request: Any, path: str, args: list[Any], kwargs: dict[str, Any]) -> Any:
     """Run one of Django's tasks in this child, with the signals of Django's interface."""
-    from fastq.contrib.django.tasks import TaskBackend, TaskContext, signals, task_of
+    from fastq.contrib.django.tasks import TaskBackend, TaskContext, normalize_json, signals, task_of
 
     task = task_of(path)
     backend = task.get_backend()
@@ -85,19 +85,19 @@ def carry_out(app: FastQ, request: Any, path: str, args: list[Any], kwargs: dict
         request.id, {"status": "RUNNING", "started_at": started, "last_attempted_at": now, "workers": workers}
     )
     result = backend.get_result(request.id)
-    signals.task_started.send(TaskBackend, task_result=result)
+    signals.task_started.send(type(backend), task_result=result)
     context = (TaskContext(task_result=result),) if task.takes_context else ()
     try:
-        value = task.call(*context, *args, **kwargs)
+        value = normalize_json(task.call(*context, *args, **kwargs))
         records.write(request.id, {"status": "SUCCESSFUL", "value": value, "finished_at": _now()})
     except BaseException as error:
         text = "".join(traceback.format_exception(error))
         kind = f"{type(error).__module__}.{type(error).__qualname__}"
         errors = [*known.get("errors", []), {"exception_class_path": kind, "traceback": text}]
         records.write(request.id, {"status": "FAILED", "errors": errors, "finished_at": _now()})
-        signals.task_finished.send(TaskBackend, task_result=backend.get_result(request.id))
+        signals.task_finished.send(type(backend), task_result=backend.get_result(request.id))
         raise
-    signals.task_finished.send(TaskBackend, task_result=backend.get_result(request.id))
+    signals.task_finished.send(type(backend), task_result=backend.get_result(request.id))
     return value
 
 

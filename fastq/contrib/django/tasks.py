@@ -21,16 +21,18 @@ try:
     from django.tasks.backends.base import BaseTaskBackend
     from django.tasks.base import Task, TaskContext, TaskError, TaskResult, TaskResultStatus
     from django.tasks.exceptions import TaskResultDoesNotExist
+    from django.utils.json import normalize_json
 except ImportError:
     from django_tasks import signals
     from django_tasks.backends.base import BaseTaskBackend
     from django_tasks.base import Task, TaskContext, TaskError, TaskResult, TaskResultStatus
     from django_tasks.exceptions import TaskResultDoesNotExist
+    from django_tasks.utils import normalize_json
 
 if TYPE_CHECKING:
     from fastq.app.app import FastQ
 
-__all__ = ["TaskBackend", "TaskContext", "signals", "task_of"]
+__all__ = ["TaskBackend", "TaskContext", "normalize_json", "signals", "task_of"]
 
 
 class TaskBackend(BaseTaskBackend):
@@ -58,7 +60,7 @@ class TaskBackend(BaseTaskBackend):
         return Records(self.app)
 
     def enqueue(self, task: Any, args: Any, kwargs: Any) -> Any:
-        """Send a task; blocks until the broker has it. Raises InvalidTaskError, or the producer's errors."""
+        """Send a task; blocks until the broker has it. Raises InvalidTask (InvalidTaskError of django-tasks), or the producer's errors."""
         self.validate_task(task)
         task_id = clock.new_uuid()
         result = self._result(task_id, task, {"args": list(args), "kwargs": dict(kwargs)}, status="READY")

@@ -7,9 +7,9 @@ from typing import Any
 from django.db import connection
 
 try:
-    from django.tasks import task
+    from django.tasks import signals, task
 except ImportError:
-    from django_tasks import task
+    from django_tasks import signals, task
 
 from website.queue import app
 
@@ -57,3 +57,24 @@ def fail() -> None:
 def die() -> None:
     """Its process ends."""
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+@task
+def totals(parts: list[int], *, by: str) -> Any:
+    """JSON has no tuples and no bytes."""
+    return sum(parts), by.encode()
+
+
+@task
+def watched() -> None:
+    """Its signals are looked at."""
+
+
+def note(sender: Any, task_result: Any, **_fields: Any) -> None:
+    """Tell the database of a signal."""
+    if task_result.task.name == "watched":
+        Order.objects.create(name=f"{sender.__name__} {task_result.status}", state="signalled")
+
+
+signals.task_started.connect(note)
+signals.task_finished.connect(note)
