@@ -60,7 +60,10 @@ class TaskBackend(BaseTaskBackend):
         return Records(self.app)
 
     def enqueue(self, task: Any, args: Any, kwargs: Any) -> Any:
-        """Send a task; blocks until the broker has it. Raises InvalidTask (InvalidTaskError of django-tasks), or the producer's errors."""
+        """Send a task; blocks until the broker has it.
+
+        Raises InvalidTask (InvalidTaskError of django-tasks), or the producer's errors.
+        """
         self.validate_task(task)
         task_id = clock.new_uuid()
         result = self._result(task_id, task, {"args": list(args), "kwargs": dict(kwargs)}, status="READY")
