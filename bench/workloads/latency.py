@@ -71,7 +71,7 @@ def together(peer: Peer, scale: Scale, _known: Calibration) -> Iterable[Sample]:
     with stage(peer, lively=True) as on:
         on.live()
         (first,) = on.sender.ask("calls_together", start=0, sets=1, each=TOGETHER)
-        sets = max(1, min(scale.calls // 10, int(scale.work_s / max(1e-3, first))))
+        sets = max(3, min(scale.calls // 10, int(scale.work_s / max(1e-3, first))))
         taken = on.sender.ask("calls_together", start=TOGETHER, sets=sets, each=TOGETHER)
         found = on.counted(TOGETHER * (1 + sets))
     value = TOGETHER * sets / sum(taken)

@@ -13,8 +13,8 @@ from bench.processes import Worker
 from bench.workloads.calibration import Calibration, Scale
 from bench.workloads.stage import Stage, stage
 
-#: Seconds without an execution after which a task is called lost that was in a child that was killed, or in a worker
-#: of a system that does not look for the dead once a minute (`Peer.returns_s`).
+#: Seconds without an execution after which what was killed is called lost, of systems that do not look for the dead
+#: once a minute or more often (`Peer.returns_s`).
 GONE_S = 8.0
 
 #: Seconds a worker gets to stop at full load before it is killed.
@@ -41,7 +41,7 @@ def killed(task: str) -> Callable[[Peer, Scale, Calibration], Iterable[Sample]]:
 
     def run(peer: Peer, scale: Scale, known: Calibration) -> Iterable[Sample]:
         count = known.count(peer, scale, task, results=task != "noop")
-        gone_s = min(scale.gone_s, peer.returns_s or GONE_S)
+        gone_s = _gone_s(peer, scale)
         with stage(peer, results=task != "noop") as on:
             on.fill(task, count)
             with on.worker() as worker:
@@ -74,10 +74,10 @@ def child_killed(peer: Peer, scale: Scale, known: Calibration) -> Iterable[Sampl
             on.follow(count // 3, worker)
             began = time.monotonic()
             _kill_one(worker)
-            ended = _ends(on, count, worker)
+            ended = _ends(on, count, worker, stall_s=_gone_s(peer, scale))
         if ended:
             with on.worker() as worker:
-                on.follow(count, worker, stall_s=GONE_S)
+                on.follow(count, worker, stall_s=_gone_s(peer, scale))
         taken = max(0.0, _last_s(on) - began)
         found = on.counted(count)
     yield Sample(
@@ -93,10 +93,15 @@ def _kill_one(worker: Worker) -> None:
     os.kill(children[0].pid, signal.SIGKILL)
 
 
-def _ends(on: Stage, count: int, worker: Worker) -> bool:
+def _gone_s(peer: Peer, scale: Scale) -> float:
+    """Seconds without an execution after which what is missing is called lost."""
+    return min(scale.gone_s, peer.returns_s or GONE_S)
+
+
+def _ends(on: Stage, count: int, worker: Worker, *, stall_s: float) -> bool:
     """Follow a worker to the end of its work; return whether it ended itself before."""
     try:
-        on.follow(count, worker, stall_s=GONE_S)
+        on.follow(count, worker, stall_s=stall_s)
     except RuntimeError:
         return True
     return False
@@ -119,7 +124,7 @@ def stopped(peer: Peer, scale: Scale, known: Calibration) -> Iterable[Sample]:
             worker.stop(within_s=STOP_S)
             taken = time.monotonic() - began
         with on.worker() as worker:
-            on.follow(count, worker)
+            on.follow(count, worker, stall_s=_gone_s(peer, scale))
         found = on.counted(count)
     yield Sample(
         measure="stopped after", value=taken, unit="s", better="lower", lost=found.lost, repeated=found.repeated,

@@ -113,8 +113,8 @@ WORKLOADS: tuple[Workload, ...] = (
     _one(
         "kill-late", "kill -9 of the worker, acknowledged late", life.killed("late"), "acks", at_most=1, within_s=180.0
     ),
-    _one("kill-child", "kill -9 of a child", life.child_killed, at_most=1, within_s=90.0),
-    _one("stop", "TERM at full load", life.stopped, at_most=1, within_s=90.0),
+    _one("kill-child", "kill -9 of a child", life.child_killed, at_most=1, within_s=180.0),
+    _one("stop", "TERM at full load", life.stopped, at_most=1, within_s=180.0),
     _one("near", "no-op, results on, through a proxy", _far(0.001), together="distance", at_most=3),
     _one("far-1", "the same, 1 ms to Redis", _far(1.0), together="distance", at_most=3),
     _one("far-2", "the same, 2 ms to Redis", _far(2.0), together="distance", at_most=3),
