@@ -21,6 +21,7 @@ class Poller:
     def __init__(self) -> None:
         self._epoll = select.epoll()
         self._ready: dict[int, Callable[[int], None]] = {}
+        self._forgotten: set[int] = set()
 
     def watch(self, fd: int, ready: Callable[[int], None], *, write: bool = False) -> None:
         """Call `ready(events)` when `fd` can be read (with `write`: or written)."""
@@ -35,13 +36,17 @@ class Poller:
         """Watch it no more; may be called twice, but before `fd` is closed."""
         if self._ready.pop(fd, None) is not None:
             self._epoll.unregister(fd)
+            self._forgotten.add(fd)
 
     def wait(self, timeout_s: float | None) -> None:
         """Block until something is ready, or the time is over; then call what is ready."""
-        for fd, events in self._epoll.poll(timeout_s):
-            ready = self._ready.get(fd)
-            if ready is not None:  # an earlier callback may have forgotten it
-                ready(events)
+        found = self._epoll.poll(timeout_s)
+        self._forgotten.clear()
+        for fd, events in found:
+            # An earlier callback may have forgotten it, and its number may be that of another file since: what has come
+            # was for the first. What has come for the other is found at the next call.
+            if fd not in self._forgotten:
+                self._ready[fd](events)
 
     def close(self) -> None:
         self._epoll.close()
