@@ -11,6 +11,7 @@ cdef class _Claims:
     cdef uint32_t complete                     # batches settled whole, to be unlinked
     cdef list partial                          # batches with dirty positions, oldest first
     cdef list keys, claims, indexes
+    cdef bytearray ranks                       # by key
     cdef dict sides                            # by entry: path of the side file that holds its payload
     cdef uint64_t next_n
     cdef fq_board* board
@@ -20,7 +21,7 @@ cdef class _Claims:
     def __cinit__(self, Segment segment not None, *_rest):
         self.segment, self.header, self.board = segment, segment.header, segment.board()
         self.keys, self.claims, self.indexes, self.partial, self.sides = [], [], [], [], {}
-        self.missing = []
+        self.missing, self.ranks = [], bytearray()
         self.free_entry = self.free_batch = self.complete = NONE
         self.next_n = 1
 
@@ -99,14 +100,15 @@ cdef class _Claims:
         return &self.batches[index]
 
     def add_key(self, bytes queue_key not None, bytes claim_prefix not None, bytes index_key not None,
-                bytes queue not None=b""):
+                bytes queue not None=b"", uint32_t rank=0):
         """Make a queue's list known: its key, the claim lists' common prefix, their index, and the name of the queue
-        that it is counted with. Returns its number."""
+        that it is counted with. What lies in a list of lower `rank` goes first. Returns its number."""
         if <uint32_t>len(self.keys) < FQ_KEY_ROWS:
             self.board.key_rows[len(self.keys)] = name_queue(self.board, queue)
         self.keys.append(queue_key)
         self.claims.append(claim_prefix)
         self.indexes.append(index_key)
+        self.ranks.append(min(rank, RANKS - 1))
         return len(self.keys) - 1
 
     cdef inline fq_queue_row* queue_row(self, uint32_t key) noexcept nogil:

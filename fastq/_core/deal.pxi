@@ -2,14 +2,17 @@
 
 cdef class _Dealing(_Waiting):
     """Pending entries, in order, and the writing end of the task rings."""
-    cdef uint32_t first, last                  # pending, in order
+    cdef uint32_t first                        # pending, in order: by rank, and within a rank as they came
+    cdef uint32_t[RANKS] lasts                 # by rank: the last that is pending
+    cdef uint8_t lowest_dealt                  # no rank in the rings is lower than this one: 0, all are alike
+    cdef readonly bint passing                 # something is pending that came after less urgent ones were dealt
     cdef readonly uint32_t pending
     cdef readonly uint64_t recalled
     cdef uint64_t* admitted                    # by task number: messages that were queued or dealt, once each
     cdef uint32_t tasks
 
     def __cinit__(self, Segment _segment, list tasks not None, *_rest):
-        self.first = self.last = NONE
+        self.empty_line()
         self.tasks = len(tasks)
         self.admitted = <uint64_t*>calloc(self.tasks + 1, sizeof(uint64_t))
         if self.admitted == NULL:
@@ -33,26 +36,48 @@ cdef class _Dealing(_Waiting):
             self.admitted[frame.task] += n
 
     cdef void queue_last(self, uint32_t index) noexcept:
-        self.entries[index].state, self.entries[index].next = PENDING, NONE
-        if self.first == NONE:
-            self.first = index
-        else:
-            self.entries[self.last].next = index
-        self.last = index
-        self.pending += 1
+        # Behind all of its rank.
+        cdef uint8_t rank = self.entries[index].rank
+        if rank < self.lowest_dealt:
+            self.passing = True
+        self.insert(index, self.last_until(rank))
+        self.lasts[rank] = index
 
     cdef void queue_first(self, uint32_t index) noexcept:
-        self.entries[index].state, self.entries[index].next = PENDING, self.first
-        if self.first == NONE:
-            self.last = index
-        self.first = index
+        # Before all of its rank.
+        cdef uint8_t rank = self.entries[index].rank
+        self.insert(index, self.last_until(rank - 1))
+        if self.lasts[rank] == NONE:
+            self.lasts[rank] = index
+
+    cdef void empty_line(self) noexcept:
+        cdef uint32_t rank
+        self.first, self.pending = NONE, 0
+        for rank in range(RANKS):
+            self.lasts[rank] = NONE
+
+    cdef inline uint32_t last_until(self, int rank) noexcept:
+        # The last pending entry of this rank or a better one; NONE: there is none.
+        while rank >= 0:
+            if self.lasts[rank] != NONE:
+                return self.lasts[rank]
+            rank -= 1
+        return NONE
+
+    cdef inline void insert(self, uint32_t index, uint32_t before) noexcept:
+        # Into the line, behind `before`; NONE: first of all.
+        self.entries[index].state = PENDING
+        if before == NONE:
+            self.entries[index].next, self.first = self.first, index
+        else:
+            self.entries[index].next, self.entries[before].next = self.entries[before].next, index
         self.pending += 1
 
     cdef uint32_t unqueue(self) noexcept:
         cdef uint32_t index = self.first
         self.first = self.entries[index].next
-        if self.first == NONE:
-            self.last = NONE
+        if self.lasts[self.entries[index].rank] == index:
+            self.lasts[self.entries[index].rank] = NONE
         self.pending -= 1
         return index
 
@@ -122,6 +147,8 @@ cdef class _Dealing(_Waiting):
         hand.entries[hand.count & (IN_FLIGHT - 1)] = index
         hand.places[hand.count & (IN_FLIGHT - 1)] = hand.head
         entry.state, entry.child, entry.number = DEALT, child, hand.count
+        if entry.rank > self.lowest_dealt:
+            self.lowest_dealt = entry.rank
         hand.head += frame.size
         hand.place += frame.size
         if hand.place == self.header.task_bytes:
@@ -208,28 +235,19 @@ cdef class _Dealing(_Waiting):
         """Up to `limit` entries that no child has, pending ones first, then waiting ones, in the caller's hands:
         (entry, key number, claim list number, position). Verdicts stay. Recall the children first."""
         cdef list out = []
-        cdef uint32_t index, n, kept_first = NONE, kept_last = NONE
+        cdef list kept = []
+        cdef uint32_t index, n
         for n in range(self.pending):
             if <uint32_t>len(out) >= limit:
                 break
             index = self.unqueue()
             if self.entries[index].batch == NONE or (<fq_frame*>self.entries[index].frame).kind == FQ_VERDICT:
-                self.entries[index].next = NONE
-                if kept_first == NONE:
-                    kept_first = index
-                else:
-                    self.entries[kept_last].next = index
-                kept_last = index
-                self.pending += 1
+                kept.append(index)
                 continue
             self.hold_again(index)
             out.append(index)
-        if kept_first != NONE:
-            # Back to where they were: before whatever is left.
-            self.entries[kept_last].next = self.first
-            if self.first == NONE:
-                self.last = kept_last
-            self.first = kept_first
+        for index in reversed(kept):
+            self.queue_first(index)     # back to where they were
         while self.heap_size and <uint32_t>len(out) < limit:
             out.append(self.pop_due())
         return [(i, *self.where(i)) for i in out]
@@ -249,8 +267,7 @@ cdef class _Dealing(_Waiting):
     def pull(self, set entries not None):
         """Take these pending entries out of the line, into the caller's hands; the others keep their order."""
         cdef uint32_t index = self.first, after
-        self.first = self.last = NONE
-        self.pending = 0
+        self.empty_line()
         while index != NONE:
             after = self.entries[index].next
             if index in entries:

@@ -39,6 +39,7 @@ cdef class _Intake(_Telling):
         if batch.size >= batch.room:
             raise ValueError("a claim brought more than was asked for, or after its end")
         entry = self.new_entry(index, batch.size)
+        self.entries[entry].rank = self.ranks[batch.key]
         batch.entries[batch.size], batch.states[batch.size] = entry, KEPT
         batch.size += 1
         batch.remaining += 1
@@ -89,7 +90,8 @@ cdef class _Intake(_Telling):
             self.log_received.append((self.names.names[task], id_bytes(plain)))
         if self.tells(task):
             self.add_received(plain, data, n)       # before a child can tell that it has started
-        if self.first == NONE and not self.holding and self.deal_one(index, &frame, data):
+        if (self.first == NONE and entry.rank >= self.lowest_dealt and not self.holding
+                and self.deal_one(index, &frame, data)):
             return 0
         kept = <char*>malloc(frame.size)
         if kept == NULL:
@@ -140,6 +142,7 @@ cdef class _Intake(_Telling):
         self.note_limit(soft_s)
         self.note_limit(hard_s)
         if first:
+            entry.rank = 0
             self.queue_first(index)
         else:
             self.queue_last(index)

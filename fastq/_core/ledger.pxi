@@ -20,6 +20,7 @@
 #     _Flushing    the broker is told                    flush.pxi
 #     _Waiting     entries with a time                   waiting.pxi
 #     _Dealing     pending entries, task rings           deal.pxi
+#     _Passing     the order among priorities             passing.pxi
 #     _Telling     events for monitors                   telling.pxi
 #     _Intake      claimed messages                      intake.pxi
 #     _Resuming    messages whose time has come          resume.pxi
@@ -36,6 +37,7 @@ include "settle.pxi"
 include "flush.pxi"
 include "waiting.pxi"
 include "deal.pxi"
+include "passing.pxi"
 include "telling.pxi"
 include "intake.pxi"
 include "resume.pxi"

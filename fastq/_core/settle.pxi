@@ -54,12 +54,17 @@ cdef class _Settling(_Hands):
             key = self.keys[self.batches[entry.batch].key]
         if entry.state == HELD:
             entry.finished = True
-        put(&self.acks, b"*3\r\n$5\r\nLPUSH\r\n", 15)
+        self.put_away(index, b"*3\r\n$5\r\nLPUSH\r\n", message, key)
+
+    cdef int put_away(self, uint32_t index, const char* push, bytes message, bytes key) except -1:
+        # `push`: the beginning of a command of 15 bytes.
+        cdef Entry* entry = &self.entries[index]
+        put(&self.acks, push, 15)
         put_bulk(&self.acks, <char*>key, len(key))
         put_bulk(&self.acks, <char*>message, len(message))
         self.ack_commands += 1
         self.bury_position(&self.batches[entry.batch], entry.position)
-        self.quit_entry(index)
+        return self.quit_entry(index)
 
     def push(self, bytes message not None, bytes key not None):
         """Push something behind a list with the next flush; it acknowledges nothing."""

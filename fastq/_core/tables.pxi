@@ -2,6 +2,7 @@
 
 cdef enum:
     NONE = 0xFFFFFFFF
+    RANKS = 16                  # of how many degrees of urgency entries are; rank 0 goes first
     IN_FLIGHT = 4096            # Frames a ring may hold that the broker has not confirmed; a power of two.
     HELD = 0                    # states of an entry
     PENDING = 1
@@ -21,6 +22,7 @@ cdef struct Entry:
     uint8_t state, late, settled, finished, told, side
     uint8_t flying              # in flight beside others: `frame` is a copy, the frame's room may be written again
     uint8_t gone                # ... and its ring does not remember it any more
+    uint8_t rank                # its place among priorities: 0 goes first; without a place on the broker 0
 
 cdef struct Batch:
     uint64_t n                  # the claim list's number

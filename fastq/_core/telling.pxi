@@ -45,7 +45,7 @@ cdef inline void note_received(Span* key, const char* at, uint32_t size, Receive
         span.at, span.size = at, size
 
 
-cdef class _Telling(_Dealing):
+cdef class _Telling(_Passing):
     """What monitors are to be told, in messages' worth."""
     cdef Buffer events                  # objects with commas between
     cdef uint32_t event_count

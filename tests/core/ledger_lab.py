@@ -135,16 +135,16 @@ class Lab:
         port.ready(1000 + slot)
         return port
 
-    def claim(self, messages: list[bytes]) -> tuple[int, int]:
+    def claim(self, messages: list[bytes], *, key: int = 0) -> tuple[int, int]:
         """The broker moves messages into a new claim list: (batch, its number). They have not arrived yet."""
-        batch, number = self.ledger.open_batch(0, len(messages))
+        batch, number = self.ledger.open_batch(key, len(messages))
         self.broker.claims[number] = list(messages)
         self.broker.index.add(number)
         return batch, number
 
-    def take(self, messages: list[bytes]) -> int:
+    def take(self, messages: list[bytes], *, key: int = 0) -> int:
         """Claim, receive, close. The claim list's number."""
-        batch, number = self.claim(messages)
+        batch, number = self.claim(messages, key=key)
         for message in messages:
             self.ledger.take_one(batch, message)
         self.ledger.close_batch(batch)
@@ -220,6 +220,8 @@ class Broker:
             self.index.remove(int(words[2]))
         elif name == b"LPUSH":
             self.queues.setdefault(words[1], []).append(words[2])
+        elif name == b"RPUSH":
+            self.queues.setdefault(words[1], []).insert(0, words[2])
         else:
             assert words == [b"PING"]
 

@@ -22,6 +22,10 @@ HORIZON_S = 0.020
 #: Frames that a child may hold unstarted, however short its tasks are. Rings have room for about a thousand.
 DEEPEST = 768
 
+#: Seconds between two looks whether children hold less urgent tasks than those that have come since: taking all of them
+#: back takes up to a millisecond.
+PASS_S = 0.005
+
 #: Share of a new measurement in the mean task time; a mean over about ten windows.
 WEIGHT = 0.2
 
@@ -67,7 +71,7 @@ class Dealer:
         self.change(program)
         self._ahead = 1
         self._stuck: set[int] = set()
-        self._measured_at = 0.0
+        self._measured_at = self._passed_at = 0.0
 
     def change(self, program: ProgramInfo) -> None:
         """The application was loaded (again)."""
@@ -76,11 +80,14 @@ class Dealer:
         self.coroutines = program.coroutines
 
     def deal(self, slots: Iterable[int]) -> int:
-        """Measure, take back what is stuck, deal. Returns how many messages found no child."""
+        """Measure, take back what is stuck or less urgent, deal. Returns how many messages found no child."""
         now = clock.monotonic()
         if now - self._measured_at >= 0.001:
             self._measured_at = now
             self._measure(slots)
+        if self._ledger.passing and now - self._passed_at >= PASS_S:
+            self._passed_at = now
+            self._ledger.let_pass()
         return self._ledger.deal()
 
     def _measure(self, slots: Iterable[int]) -> None:

@@ -17,6 +17,7 @@ import msgspec
 from fastq import _core, clock
 from fastq.transport.redis import commands
 from fastq.transport.redis.stream import Stream
+from fastq.worker.pipeline.overtaking import Overtaking
 from fastq.worker.poll import Timers
 
 logger = logging.getLogger(__name__)
@@ -104,8 +105,8 @@ class Unblock:
 class Claim:
     """A claiming transaction on its way."""
 
-    def __init__(self, intake: Intake, *, key: int, count: int) -> None:
-        self.key, self.count = key, count
+    def __init__(self, intake: Intake, *, key: int, count: int, over: bool = False) -> None:
+        self.key, self.count, self.over = key, count, over
         self.batch, self.n = intake.ledger.open_batch(key, count)
         #: Keys whose lengths it asks for: those that were known when it was sent.
         self.lengths = len(intake.keys)
@@ -186,6 +187,8 @@ class Intake:
         self.ledger = ledger
         #: A key keeps its number as long as the worker lives: claims, frames and the registry speak of numbers.
         self.keys: list[QueueKey] = []
+        #: By key: how many priority steps go before it.
+        self.ranks: list[int] = []
         #: How many of them, from the first, the registry knows. From others nothing may be claimed: should the worker
         #: die, nobody would look for its claims there.
         self.registered = 0
@@ -201,6 +204,7 @@ class Intake:
         self._quiet = False
         self._fired_at = 0.0
         self._last_key = -1
+        self._overtaking = Overtaking(self, timers=timers)
         #: The key that is read before all others, if there is only one such.
         self._only_first: int | None = None
         self.add(keys, order=order)
@@ -209,9 +213,12 @@ class Intake:
 
     def add(self, keys: Sequence[QueueKey], *, order: Order) -> None:
         """Know these lists from now on, and claim from them as soon as they are registered."""
+        steps = sorted({key.step for key in keys})
+        ranks = {step: rank for rank, step in enumerate(steps)}
         for key in keys:
-            self.ledger.add_key(key.key, key.claim_prefix, key.index, key.queue.encode())
+            self.ledger.add_key(key.key, key.claim_prefix, key.index, key.queue.encode(), ranks[key.step])
             self.keys.append(key)
+            self.ranks.append(ranks[key.step])
             self._lengths.append(0)
         self._order = order
         self._look_again()
@@ -321,7 +328,11 @@ class Intake:
         credit = self._credit() - self._asked
         if credit <= 0:
             self._disarm()
-        elif any(n > 0 for n in self._lengths):
+            if self.ledger.last_rank:
+                self._overtaking.pump()
+            return
+        self._overtaking.pause()
+        if any(n > 0 for n in self._lengths):
             self._claim_backlog(credit)
         elif self._pulling:
             self._pull(credit)
@@ -346,12 +357,32 @@ class Intake:
             if key is not None:
                 self._claim(key, min(credit, PULLED) if certain else 0)
 
+    def look(self) -> None:
+        """Ask for the queues' lengths."""
+        key = self._any_key()
+        if key is not None:
+            self._claim(key, 0)
+
+    def overtake(self, key: int, count: int) -> None:
+        """Claim more than there is credit for; as many less urgent messages are given back."""
+        self._claim(key, count, over=True)
+
+    @property
+    def claiming(self) -> bool:
+        """Whether claims are on their way."""
+        return self._claims > 0
+
+    @property
+    def full(self) -> bool:
+        """Whether there is no credit, though there are connections."""
+        return self._stream is not None and not self._quiet and self._credit() - self._asked <= 0
+
     def _any_key(self) -> int | None:
         return next((key for key in self.active if self._may_claim(key)), None)
 
-    def _claim(self, key: int, count: int) -> None:
+    def _claim(self, key: int, count: int, *, over: bool = False) -> None:
         assert self._stream is not None
-        claim, target = Claim(self, key=key, count=count), self.keys[key]
+        claim, target = Claim(self, key=key, count=count, over=over), self.keys[key]
         into = target.claim_prefix + b"%d" % claim.n
         self._lengths[key] -= count
         self._claims += 1
@@ -388,12 +419,20 @@ class Intake:
         for other in self._expected:
             if isinstance(other, Claim) and other is not claim:
                 self._lengths[other.key] -= other.count
+        if claim.over:
+            self._give_back(taken, claim.key)
         if known < self.registered:
             self._pulling = True
         elif not any(n > 0 for n in self._lengths):
             self._backlog_gone(taken)
         elif self._pulling:
             self._timers.cancel("pull")
+
+    def _give_back(self, count: int, key: int) -> None:
+        """Messages of this key came beyond what may be held: as many less urgent ones go back."""
+        if not self._quiet:
+            for back in self.ledger.give_back(count, self.ranks[key]):
+                self._lengths[back] += 1
 
     def _backlog_gone(self, taken: int) -> None:
         if taken >= WORTH_PULLING:
@@ -436,6 +475,8 @@ class Intake:
         """A waiter has been answered."""
         if not moved:
             return
+        if self.ledger.last_rank > self.ranks[waiter.key] and self._credit() < self._asked:
+            self._give_back(1, waiter.key)  # it was faster than the end of the wait
         now = clock.monotonic()
         self._last_key = waiter.key
         if now - self._fired_at < HURRY_S:
