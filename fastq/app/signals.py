@@ -61,7 +61,12 @@ class Signal:
 
 
 def _is_meant(wanted: Any, sender: Any) -> bool:
-    return wanted is sender or wanted == sender or wanted == getattr(sender, "name", None)
+    # Tasks and applications are known by their names: where a task is announced by its name, and where the runner has
+    # something in its place.
+    if wanted is sender:
+        return True
+    name = getattr(sender, "name", sender)
+    return name is not None and (wanted == name or getattr(wanted, "name", None) == name)
 
 
 #: sender: the task's name; body: (args, kwargs, embed); headers: a dict that may be added to; routing_key: the queue.
