@@ -189,7 +189,7 @@ BROKEN: dict[str, tuple[dict[str, str], dict[str, Any], int, str]] = {
         1,
         "setting the application up failed: ModuleNotFoundError",
     ),
-    "an override": ({}, {"overrides": {"worker_nothing": "1"}}, 2, "a setting after -- cannot be used"),
+    "an override": ({}, {"overrides": {"worker_nothing": "1"}}, 2, "worker_nothing=1 after -- cannot be used"),
 }
 
 
