@@ -111,10 +111,12 @@ class MemoryServer:
     def serve(self) -> None:
         """Answer until `stop`. Blocks."""
         while not self._stopped:
-            for fd, events in self._poll.poll(self._patience_s()):
+            found = self._poll.poll(self._patience_s())
+            # Looked up before any of them has its turn: who is accepted meanwhile may get the number of one that goes.
+            for fd, client, events in [(fd, self._clients.get(fd), events) for fd, events in found]:
                 if fd == self._listener.fileno():
                     self._accept()
-                elif (client := self._clients.get(fd)) is not None:
+                elif client is not None and client.sock.fileno() >= 0:
                     self._turn(client, events)
             self._give_up_waiting()
 
