@@ -10,7 +10,10 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fastq.app import CoroutineTask, FastQ, Signature, Task, TaskOptions, chain, chord, group, signals
+    from fastq.app import signals
+    from fastq.app.app import FastQ
+    from fastq.app.canvas import Signature, chain, chord, group
+    from fastq.app.task import CoroutineTask, Task, TaskOptions
     from fastq.errors import Ignore, Reject, Retry
     from fastq.producer import AsyncHandle, AsyncProducer, Buffering, GroupHandle, Handle, Producer, Replicas
     from fastq.schedules import crontab
@@ -46,8 +49,8 @@ _HOMES = {
     "AsyncHandle": "fastq.producer",
     "AsyncProducer": "fastq.producer",
     "Buffering": "fastq.producer",
-    "CoroutineTask": "fastq.app",
-    "FastQ": "fastq.app",
+    "CoroutineTask": "fastq.app.task",
+    "FastQ": "fastq.app.app",
     "GroupHandle": "fastq.producer",
     "Handle": "fastq.producer",
     "Ignore": "fastq.errors",
@@ -55,14 +58,14 @@ _HOMES = {
     "Reject": "fastq.errors",
     "Replicas": "fastq.producer",
     "Retry": "fastq.errors",
-    "Task": "fastq.app",
-    "Signature": "fastq.app",
-    "TaskOptions": "fastq.app",
-    "chain": "fastq.app",
-    "chord": "fastq.app",
+    "Task": "fastq.app.task",
+    "Signature": "fastq.app.canvas",
+    "TaskOptions": "fastq.app.task",
+    "chain": "fastq.app.canvas",
+    "chord": "fastq.app.canvas",
     "crontab": "fastq.schedules",
-    "group": "fastq.app",
-    "signals": "fastq.app",
+    "group": "fastq.app.canvas",
+    "signals": "fastq.app.signals",
 }
 
 
@@ -71,7 +74,8 @@ def __getattr__(name: str) -> Any:
         home = _HOMES[name]
     except KeyError:
         raise AttributeError(f"module 'fastq' has no attribute {name!r}") from None
-    return getattr(importlib.import_module(home), name)
+    module = importlib.import_module(home)
+    return module if home.endswith(f".{name}") else getattr(module, name)
 
 
 def __dir__() -> list[str]:

@@ -174,6 +174,24 @@ cdef class _Dealing(_Waiting):
         self.publish()
         return self.pending
 
+    @property
+    def cramped(self):
+        """Whether the next message finds no room in a ring that is mostly taken by frames whose end the broker has not
+        been told: its child would soon wait for that."""
+        cdef uint32_t i, size, ring = self.header.task_bytes
+        cdef uint64_t unstarted
+        cdef Hand* hand
+        if self.first == NONE:
+            return False
+        size = (<fq_frame*>self.entries[self.first].frame).size
+        for i in range(self.top):
+            hand = &self.hands[i]
+            if hand.used and hand.told < hand.done:
+                unstarted = hand.head - hand.places[hand.started & (IN_FLIGHT - 1)] if hand.started < hand.count else 0
+                if unstarted < ring // 2 and hand.head + self.pad_before(hand, size) + size - hand.freed_at > ring:
+                    return True
+        return False
+
     cdef void publish(self) noexcept:
         # One store for all frames since the last: a child sees them together, and is woken once.
         cdef uint32_t i

@@ -32,6 +32,11 @@ if TYPE_CHECKING:
 READ_BYTES = 65536
 
 
+#: Seconds within which a line that has answered is taken again without a look at it: who sends in a loop need not ask
+#: the kernel each time. Should the server have closed it in that time, the push is in doubt and is looked for.
+FRESH_S = 0.001
+
+
 class Line:
     """One connection, on which one thread asks and waits for the answer."""
 
@@ -40,6 +45,8 @@ class Line:
         self._sock = sock = opened.sock
         self._timeout_s = timeout_s
         self._reader = hiredis.Reader()
+        #: When it was given back last, on the monotonic clock.
+        self.given_s: float = 0.0
         self._limit(timeout_s)
         self._peek = select.poll()
         self._peek.register(sock.fileno(), select.POLLIN)
@@ -154,7 +161,7 @@ class Lines:
                 line = idle.pop()
             except IndexError:
                 break  # another thread was faster
-            if line.usable:
+            if clock.monotonic() - line.given_s < FRESH_S or line.usable:
                 return line
             line.close()
         return Line(self._endpoint.open(self._timeout_s, self._client_name), timeout_s=self._timeout_s)
@@ -167,6 +174,7 @@ class Lines:
 
     def give(self, line: Line) -> None:
         """Take a line back for the next user."""
+        line.given_s = clock.monotonic()
         self._idle.append(line)
 
     def ask(self, request: bytes, count: int = 1) -> list[Any]:

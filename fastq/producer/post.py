@@ -61,17 +61,19 @@ class Post:
     ask for `request`, hand over what came (`answered`, `lost`, `unreachable`), until `over`; then `finish`.
     """
 
+    # Where each of them begins; most never change, and there is a post for each send.
+    error: BrokerError | None = None
+    pause_s: float = 0.0
+    doubtful: bool = False
+    _failures: int = 0
+    _confirmed: int | None = None
+
     def __init__(self, pushes: Sequence[Push], *, retries: int, confirm: Replicas | None, where: str) -> None:
         self.left: list[Push] = list(pushes)
         self.sent: list[Push] = []
         self.refused: list[Push] = []
-        self.error: BrokerError | None = None
-        self.pause_s: float = 0.0
-        self.doubtful: bool = False
         self._retries = retries
-        self._failures = 0
         self._confirm = confirm
-        self._confirmed: int | None = None
         self._where = where
 
     @property
@@ -88,6 +90,9 @@ class Post:
 
     def request(self) -> tuple[bytes, int]:
         """Return the bytes to write and how many replies they get."""
+        if self._is_simple:
+            push = self.left[0]
+            return pack("LPUSH", push.key, *push.messages), 1
         if self.doubtful:
             commands = [pack("LPOS", push.key, push.messages[-1], "MAXLEN", LOOK_THROUGH) for push in self.left]
         else:
@@ -95,6 +100,11 @@ class Post:
         if self._confirm is not None:
             commands.append(pack("WAIT", self._confirm.count, int(self._confirm.timeout_s * 1000)))
         return b"".join(commands), len(commands)
+
+    @property
+    def _is_simple(self) -> bool:
+        """Tell whether it is one push, and about nothing else: nearly every post is."""
+        return len(self.left) == 1 and not self.doubtful and self._confirm is None
 
     @property
     def patience_s(self) -> float:
@@ -105,6 +115,9 @@ class Post:
 
     def answered(self, replies: Sequence[Any], explain: Explain) -> bool:
         """Take the replies to all of `request`; false if another connection should be tried next."""
+        if self._is_simple and type(replies[0]) is int:
+            self.sent.append(self.left.pop())
+            return True
         asked, confirmed = replies[: len(self.left)], replies[len(self.left) :]
         if confirmed and isinstance(confirmed[0], int):
             self._confirmed = confirmed[0]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, Literal
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
@@ -24,11 +23,7 @@ _KINDS: Final[dict[str, Literal["tcp", "unix", "sentinel"]]] = {
     "sentinel": "sentinel",
 }
 
-_CERT_REQS: Final = {
-    "none": ssl.CERT_NONE,
-    "optional": ssl.CERT_OPTIONAL,
-    "required": ssl.CERT_REQUIRED,
-}
+_CERT_REQS: Final = ("required", "optional", "none")
 
 #: Query parameters that are no TLS option. `db` is redis-py's word for kombu's `virtual_host`.
 _PARAMETERS: Final = frozenset({"virtual_host", "db", "credential_provider"})
@@ -159,7 +154,7 @@ def _tls(scheme: str, query: Mapping[str, str], use_ssl: Tls | bool | None) -> d
     if isinstance(use_ssl, Mapping) and use_ssl:
         return _checked(use_ssl)
     # `broker_use_ssl = True` says nothing that redis-py could use: kombu then leaves a redis:// connection plain.
-    return {"ssl_cert_reqs": ssl.CERT_NONE} if scheme == "rediss" else None
+    return {"ssl_cert_reqs": _cert_reqs("none")} if scheme == "rediss" else None
 
 
 def _checked(use_ssl: Tls) -> dict[str, Any]:
@@ -174,7 +169,13 @@ def _tls_value(name: str, value: Any) -> Any:
         word = value.lower().removeprefix("cert_")
         if word not in _CERT_REQS:
             raise SettingError(f"ssl_cert_reqs is {value!r}; it may be required, optional or none")
-        return _CERT_REQS[word]
+        return _cert_reqs(word)
     if name == "ssl_check_hostname" and isinstance(value, str):
         return value.lower() != "false"
     return value
+
+
+def _cert_reqs(word: str) -> Any:
+    import ssl  # 10 ms that most programs can do without
+
+    return ssl.VerifyMode[f"CERT_{word.upper()}"]

@@ -325,6 +325,24 @@ def test_what_has_arrived_of_a_claim_is_told_before_the_rest_arrives(lab: Lab) -
     assert (lab.broker.claims, lab.ledger.size) == ({}, 0)
 
 
+def test_a_ring_full_of_large_messages_asks_for_a_flush_before_its_child_waits(lab: Lab) -> None:
+    port = lab.open_child(0)
+    lab.ledger.set_depths(100)
+    lab.take([early(str(n), size=300) for n in range(8)])
+    waiting = lab.ledger.deal()
+    assert 0 < waiting < 8
+    seen = [lab.ledger.cramped]
+    for _ in range(8 - waiting):
+        begin(port)
+        port.finish()
+        lab.ledger.collect()
+        seen.append(lab.ledger.cramped)
+    assert (seen[0], seen[-1]) == (False, True)  # as long as its child has enough before it, nothing is asked for
+    assert not lab.flush(linger_ns=10**15)  # its batch is not over
+    assert lab.flush()
+    assert 0 <= lab.ledger.deal() < waiting
+
+
 def test_verdicts_keep_their_place_when_others_are_withdrawn(lab: Lab) -> None:
     for name in ("a", "b", "c", "d"):
         lab.take([b"odd " + name.encode()])

@@ -13,6 +13,9 @@ from fastq.transport.connect import OpenConnection
 #: Bytes asked for by one recv(2). A claim of 256 messages is about 250,000.
 RECEIVE_BYTES = 1 << 18
 
+#: Bytes after which what has come is looked at first: children need not wait for the rest of a claim of large messages.
+RECEIVE_MOST = 1 << 20
+
 #: Milliseconds after which the kernel gives up a connection whose peer acknowledges nothing (TCP_USER_TIMEOUT).
 SILENCE_MS = 10_000
 
@@ -26,6 +29,7 @@ class Stream:
         self._sock = connection.sock
         self._unsent = bytearray()
         self._broken: OSError | None = None
+        self._is_tls = isinstance(self._sock, ssl.SSLSocket)
         self._sock.setblocking(False)
         _tune(self._sock)
 
@@ -78,9 +82,11 @@ class Stream:
             raise self._gone(self._broken) from self._broken
 
     def receive(self) -> None:
-        """Take what has arrived to the reader. Raises BrokerUnavailable when the connection is gone."""
+        """Take what has arrived to the reader; the rest at the next call, if it is much. Raises BrokerUnavailable when
+        the connection is gone."""
         self._check()
-        while True:
+        received = 0
+        while received < RECEIVE_MOST or self._is_tls:
             space = self.reader.space(RECEIVE_BYTES)
             try:
                 n = self._sock.recv_into(space)
@@ -91,8 +97,9 @@ class Stream:
             if n == 0:
                 raise self._gone("the server closed the connection")
             self.reader.fed(n)
+            received += n
             # A TLS socket may hold decrypted bytes that epoll knows nothing of: read until it says there are none.
-            if n < len(space) and not isinstance(self._sock, ssl.SSLSocket):
+            if n < len(space) and not self._is_tls:
                 return
 
     def _gone(self, reason: object) -> BrokerUnavailable:

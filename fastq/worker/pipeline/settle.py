@@ -77,7 +77,9 @@ class Settler:
 
     def _flush(self) -> None:
         stamp = commands.pack("SET", self._stamp_key, self._number + 1, "EX", 86400)
-        flush = self._ledger.flush(stamp, int(LINGER_S * 1e9))
+        # Large messages: a ring has room for few of them, and is not to wait for the rest of a batch.
+        linger_s = 0.0 if self._ledger.cramped else LINGER_S
+        flush = self._ledger.flush(stamp, int(linger_s * 1e9))
         if flush is not None:
             self._number += 1
             self._flying = flush
