@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import statistics
 from collections.abc import Iterable
@@ -35,6 +36,10 @@ class Roles(msgspec.Struct, frozen=True, kw_only=True):
     def each(self, count: int, *, unit: float) -> Roles:
         """Divide by a number of tasks and a unit."""
         return Roles(**{name: getattr(self, name) / max(1, count) / unit for name in self.__struct_fields__})
+
+
+#: Why a measurement has no value that a system was run for.
+NOTHING_RAN = "no task ran"
 
 
 class Sample(msgspec.Struct, frozen=True, kw_only=True):
@@ -103,8 +108,10 @@ class Measurement(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def gather(samples: Iterable[Sample], *, workload: str, system: str, settings: str = "") -> Measurement:
-    """Make one measurement of one measure's samples, a round each. There has to be one at least."""
+    """Make one measurement of one measure's samples, a round each. There has to be one at least. One without a value
+    (NaN: no task ran) counts for what was lost and repeated."""
     rounds = list(samples)
+    found = [sample for sample in rounds if not math.isnan(sample.value)]
     costs = [sample.cpu_us for sample in rounds if sample.cpu_us is not None]
     return Measurement(
         workload=workload,
@@ -113,11 +120,12 @@ def gather(samples: Iterable[Sample], *, workload: str, system: str, settings: s
         measure=rounds[0].measure,
         unit=rounds[0].unit,
         better=rounds[0].better,
-        values=tuple(sample.value for sample in rounds),
+        values=tuple(sample.value for sample in found),
         lost=sum(sample.lost for sample in rounds),
         repeated=sum(sample.repeated for sample in rounds),
         cpu_us=_median(costs) if costs else None,
-        extras=tuple(sample.extras for sample in rounds),
+        extras=tuple(sample.extras for sample in found),
+        reason="" if found else NOTHING_RAN,
     )
 
 
@@ -164,6 +172,10 @@ def load(path: Path) -> Results:
         found = msgspec.json.decode(raw)
         if not isinstance(found, dict) or found.get("format") != FORMAT:
             raise ValueError("it is of another format, which is not read any more: measure that commit again")
+        for one in found["measurements"]:  # NaN was written as null until 5926f04
+            if None in one["values"]:
+                one["values"] = [value for value in one["values"] if value is not None]
+                one["reason"] = one["reason"] or NOTHING_RAN
         return msgspec.convert(found, Results)
     except (msgspec.DecodeError, ValueError) as exc:
         raise ValueError(f"{path}: {exc}") from exc

@@ -20,13 +20,17 @@ NOTES: dict[str, str] = {
         "for, and a later call reads all of them. The quicker the worker, the more are left. `get-lean` shows "
         "the worker."
     ),
+    "kill: resumed after": (
+        "It is the start of the next worker, as in `start`. What runs when a worker is killed is lost under "
+        "early acknowledgement, one task a child at most."
+    ),
     "memory": (
         "One process with threads or an event loop is smaller than a main process, a nursery and two "
         "children. What a child adds is in `memory: idle, a child`."
     ),
     "mixed: p99.9": (
         "One task in a thousand was dealt to a child before it was known that the one before it takes 100 ms; "
-        "it is taken back after 20 to 30 ms and given to another child."
+        "it is taken back after about 30 ms and given to another child."
     ),
     "payload-100k": (
         "A message goes through the main process, which copies it into a child's ring; the others' processes "
@@ -46,6 +50,10 @@ NOTES: dict[str, str] = {
     "start": (
         "fastq starts three processes, one after the other: the main one, the nursery, which imports the "
         "application, and the children. Celery's main process imports it and forks."
+    ),
+    "stop: stopped after": (
+        "Before it ends, fastq tells the broker of every task that it has run, and gives back what it had fetched. "
+        "SAQ and arq lost tasks here."
     ),
     "steady": (
         "Every system is at a share of its own most, so fastq's figures are taken at many times the messages "
