@@ -9,7 +9,7 @@ import pytest
 
 from bench import full
 from bench.count import Ledger
-from bench.ledger import RECORD, TICK_NS
+from bench.ledger import RECORD, TICK_NS, WRAP
 from bench.peers import client, registry
 from bench.peers.peer import CAN, HOMES, able
 from bench.processes import ROOT
@@ -74,9 +74,11 @@ def test_what_ran_twice_counts_with_its_first_start() -> None:
 
 def test_a_ledger_tells_what_was_lost_what_was_repeated_and_who_ran_it(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path)
-    at = ledger._began_ticks
-    (tmp_path / "11.led").write_bytes(RECORD.pack(0, at) + RECORD.pack(1, at + 10))
-    (tmp_path / "12.led").write_bytes(RECORD.pack(1, at + 20) + RECORD.pack(4, at + 30) + b"\0\0\0")
+    ledger._began_ticks = at = 3 * WRAP - 15  # the clock in records starts again between two of them
+    starts = ((0, 0), (1, 10), (1, 20), (4, 30))
+    first, second, third, last = (RECORD.pack(number, (at + ticks) % WRAP) for number, ticks in starts)
+    (tmp_path / "11.led").write_bytes(first + second)
+    (tmp_path / "12.led").write_bytes(third + last + b"\0\0\0")
     found = ledger.count(5)
     assert (found.executed, found.lost, found.repeated) == (4, 2, 1)
     assert found.span_s == pytest.approx(30 * TICK_NS / 1e9)
