@@ -89,3 +89,11 @@ def test_a_choice_of_nothing_is_said_and_writes_nothing(tmp_path: Path) -> None:
     ran = subprocess.run([*FULL, *chosen], cwd=ROOT, capture_output=True, text=True, timeout=100)
     assert (ran.returncode, out.exists()) == (2, False)
     assert "none of these systems" in ran.stderr
+
+
+def test_the_parts_of_the_hot_path_are_found_by_their_command() -> None:
+    found = subprocess.run(
+        [sys.executable, "-m", "bench.micro", "--collect-only"], capture_output=True, text=True, timeout=60, cwd=ROOT
+    )
+    assert found.returncode == 0, found.stdout + found.stderr
+    assert "test_claim_to_settlement" in found.stdout
