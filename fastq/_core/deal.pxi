@@ -86,8 +86,12 @@ cdef class _Dealing(_Waiting):
         cdef uint32_t left = self.header.task_bytes - hand.place
         return left if size > left else 0
 
+    cdef inline bint has_room(self, Hand* hand, uint32_t size) noexcept nogil:
+        # No frame may overtake the confirmed.
+        return hand.head + self.pad_before(hand, size) + size - hand.freed_at <= self.header.task_bytes
+
     cdef inline bint may_take(self, Hand* hand, uint64_t load, uint32_t size) noexcept nogil:
-        # `load`: what it has before it. Depth 0: one frame, if it has nothing. No frame may overtake the confirmed.
+        # `load`: what it has before it. Depth 0: one frame, if it has nothing.
         if hand.berths:
             if load >= hand.berths + hand.depth:
                 return False
@@ -97,7 +101,7 @@ cdef class _Dealing(_Waiting):
             return False
         return (not hand.leaving
                 and hand.count - hand.freed < IN_FLIGHT
-                and hand.head + self.pad_before(hand, size) + size - hand.freed_at <= self.header.task_bytes
+                and self.has_room(hand, size)
                 and load32(&hand.slot.state) == FQ_READY)
 
     cdef int choose(self, uint32_t size) noexcept:
@@ -178,7 +182,7 @@ cdef class _Dealing(_Waiting):
     def cramped(self):
         """Whether the next message finds no room in a ring that is mostly taken by frames whose end the broker has not
         been told: its child would soon wait for that."""
-        cdef uint32_t i, size, ring = self.header.task_bytes
+        cdef uint32_t i, size
         cdef uint64_t unstarted
         cdef Hand* hand
         if self.first == NONE:
@@ -188,7 +192,7 @@ cdef class _Dealing(_Waiting):
             hand = &self.hands[i]
             if hand.used and hand.told < hand.done:
                 unstarted = hand.head - hand.places[hand.started & (IN_FLIGHT - 1)] if hand.started < hand.count else 0
-                if unstarted < ring // 2 and hand.head + self.pad_before(hand, size) + size - hand.freed_at > ring:
+                if unstarted < self.header.task_bytes // 2 and not self.has_room(hand, size):
                     return True
         return False
 
