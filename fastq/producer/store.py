@@ -160,7 +160,7 @@ class Store:
                 outcome = self.read(task_id)
             self._leave(line, key)
         except BaseException:
-            line.close()
+            self._listeners.drop(line)
             raise
         self._listeners.give(line)
         return outcome
