@@ -13,6 +13,7 @@ from bench.lab import lab
 from bench.measurement import Sample
 from bench.rounds import Case
 from bench.sizes import Sizes
+from fastq import FastQ
 from fastq.celery import accelerate
 from fastq.producer import AsyncProducer, Buffering, Producer
 
@@ -46,9 +47,13 @@ def _timed(send: Callable[[range], object], count: int) -> float:
 
 
 def one_by_one(url: str, count: int, *, wire: Any = "celery") -> float:
-    """`Producer.send`, which returns when Redis has the task."""
-    with Producer(url, queue=QUEUE, ignore_result=True, wire=wire) as producer:
-        return _timed(lambda numbers: [producer.send(TASK, arguments(n)) for n in numbers], count)
+    """`delay` of a FastQ application, which returns when Redis has the task."""
+    app = FastQ("bench.client", broker=url, wire=wire, task_default_queue=QUEUE, task_ignore_result=True)
+    task = app.task(_nothing, name=TASK)
+    try:
+        return _timed(lambda numbers: [task.delay(*arguments(n)) for n in numbers], count)
+    finally:
+        app.close()
 
 
 def at_once(url: str, count: int, *, wire: Any = "celery") -> float:
@@ -90,7 +95,7 @@ def by_coroutines(url: str, count: int) -> float:
 
 
 def _application(url: str) -> tuple[Any, Any]:
-    """A client and its task; results are ignored, as above."""
+    """A client of Celery's and its task; results are ignored, as above."""
     from celery import Celery
 
     app = Celery("bench.client", broker=url, set_as_current=False)

@@ -52,7 +52,7 @@ PROMISES = (
     Promise(what="`delay().get()`, one at a time, p99", workload="get", measure="p99", times=2),
     Promise(what="the same with a lean client, p50", workload="get-lean", measure="p50", times=3),
     Promise(what="the same with a lean client, p99", workload="get-lean", measure="p99", times=2),
-    Promise(what="sending one task at a time; beside: `delay`", workload="send", times=5),
+    Promise(what="`delay`, one task at a time", workload="send", times=5),
     Promise(what="`send_many`; beside: a batch of kombu's", workload="send-many", times=20),
     Promise(what="sending one at a time into a buffer", workload="send-buffered"),
     Promise(what="sending from 100 coroutines at the same time", workload="send-async"),
