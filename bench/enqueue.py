@@ -49,7 +49,7 @@ def _timed(send: Callable[[range], object], count: int) -> float:
 def one_by_one(url: str, count: int, *, wire: Any = "celery") -> float:
     """`delay` of a FastQ application, which returns when Redis has the task."""
     app = FastQ("bench.client", broker=url, wire=wire, task_default_queue=QUEUE, task_ignore_result=True)
-    task = app.task(_nothing, name=TASK)
+    task = app.task(name=TASK)(_nothing)
     try:
         return _timed(lambda numbers: [task.delay(*arguments(n)) for n in numbers], count)
     finally:
