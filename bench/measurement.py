@@ -172,7 +172,7 @@ def load(path: Path) -> Results:
         found = msgspec.json.decode(raw)
         if not isinstance(found, dict) or found.get("format") != FORMAT:
             raise ValueError("it is of another format, which is not read any more: measure that commit again")
-        for one in found["measurements"]:  # NaN was written as null until 5926f04
+        for one in found.get("measurements", ()):  # NaN was written as null until 5926f04
             if None in one["values"]:
                 one["values"] = [value for value in one["values"] if value is not None]
                 one["reason"] = one["reason"] or NOTHING_RAN

@@ -16,6 +16,7 @@ import msgspec
 
 from bench import behind, charts, report
 from bench.charts import Bar, Curve, Group, Panel, Stack
+from bench.kept import in_order
 from bench.measurement import Measurement, Results, load
 from bench.processes import ROOT
 from bench.svg import SERIES, Drawing
@@ -338,16 +339,10 @@ def _left_over(made: Iterable[Path], *, root: Path) -> list[Path]:
     return sorted({path.relative_to(root) for path in (root / DOCS).glob("*.svg")} - set(made))
 
 
-def newest() -> list[Path]:
-    """The last results of each size that is for people."""
-    found: dict[str, Path] = {}
-    for path in sorted(RESULTS.glob("*.json"), key=lambda path: path.stat().st_mtime):
-        try:
-            size = load(path).size
-        except ValueError:
-            continue
-        if size != "quick":
-            found[size] = path
+def newest(folder: Path = RESULTS) -> list[Path]:
+    """The last results of each size that is for people. Says on stderr which files it cannot read."""
+    ordered = in_order(sorted(folder.glob("*.json")), leave=lambda line: print(line, file=sys.stderr))
+    found = {results.size: path for path, results in ordered}
     return [found[size] for size in ("normal", "full") if size in found]
 
 

@@ -17,6 +17,7 @@ from typing import Any
 import msgspec
 
 from bench import cores, machine
+from bench.kept import in_order
 from bench.measurement import Measurement, Results, Sample, gather, load
 from bench.pace import Pace, at_most, clock_after
 
@@ -208,9 +209,8 @@ def _taken(results: Results | None) -> dict[str, list[float]]:
 def _earlier(path: Path, *, size: str) -> dict[str, list[float]]:
     """How long cases took in the other results of this size in the folder, the newest last."""
     found: dict[str, list[float]] = {}
-    for each in sorted(path.parent.glob("*.json"), key=lambda one: one.stat().st_mtime):
-        results = _load(each)
-        if results is not None and results.size == size:
+    for _path, results in in_order(path.parent.glob("*.json")):
+        if results.size == size:
             found.update(_taken(results))
     return found
 

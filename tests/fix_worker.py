@@ -136,6 +136,11 @@ class WorkerProcess:
         return eventually(lambda: self.log_lines(pattern), within_s=within_s, saying=f"log of {self} has {pattern!r}")
 
     @property
+    def segments(self) -> list[Path]:
+        """The files of its shared memory, as far as they have been seen: `look`, `send` and `kill` do."""
+        return sorted(map(Path, self._segments))
+
+    @property
     def pid(self) -> int:
         """The main process: engine or Celery's main."""
         assert self.process is not None, f"{self} was not started"

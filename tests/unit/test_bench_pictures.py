@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -9,7 +11,7 @@ from xml.etree import ElementTree
 import msgspec
 import pytest
 
-from bench import pictures, report
+from bench import kept, pictures, report
 from bench.measurement import Better, Measurement, Results, Roles, load
 from bench.processes import ROOT
 
@@ -147,3 +149,43 @@ def test_parts_of_the_full_suite_are_one_if_they_are_of_one_commit(root: Path) -
     msgspec.structs.replace(part, about={**ABOUT, "commit": "def"}).save(files[-1])
     with pytest.raises(ValueError, match="several commits: abc1234, def"):
         pictures.make(files, root=root)
+
+
+def keep(folder: Path, name: str, *, age_s: int = 0, **about: str) -> Path:
+    """A results file that says this of itself, and whose time says something else."""
+    path = folder / f"{name}.json"
+    msgspec.structs.replace(headline(), about={**ABOUT, **about}).save(path)
+    os.utime(path, (path.stat().st_mtime - age_s,) * 2)
+    return path
+
+
+def test_the_newest_results_are_the_newest_by_what_they_say(tmp_path: Path) -> None:
+    last = keep(tmp_path, "a", date="2026-11-21", age_s=1000)
+    keep(tmp_path, "b", date="2026-11-20")
+    assert pictures.newest(tmp_path) == [last]
+
+
+def test_of_one_day_the_results_of_the_later_commit_are_newer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    times = {"abc": 200, "def": 100}
+    monkeypatch.setattr(kept, "_committed_at", times.__getitem__)
+    last = keep(tmp_path, "a", commit="abc-dirty", age_s=1000)
+    keep(tmp_path, "b", commit="def")
+    assert pictures.newest(tmp_path) == [last]
+
+
+def test_when_a_commit_was_made_is_asked_of_git() -> None:
+    in_git = subprocess.run(["git", "-C", str(ROOT), "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+    if in_git.returncode == 0:
+        assert kept._committed_at(in_git.stdout.strip()[:10]) > 1_700_000_000
+    assert kept._committed_at("f" * 40) == 0
+    assert kept._committed_at("--help") == 0
+
+
+def test_a_file_that_cannot_be_read_is_named_with_why(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    last = keep(tmp_path, "a")
+    for name, text in (("old", '{"rates": []}'), ("half", '{"format": 2'), ("bare", '{"format": 2}')):
+        (tmp_path / f"{name}.json").write_text(text)
+    assert pictures.newest(tmp_path) == [last]
+    said = capsys.readouterr().err.splitlines()
+    assert [line.partition(".json: ")[0].rpartition("/")[2] for line in said] == ["bare", "half", "old"]
+    assert said[2].endswith("it is of another format, which is not read any more: measure that commit again")

@@ -237,7 +237,7 @@ def cpu_s(*command: str) -> float:
 
 
 def test_a_probe_takes_little_more_than_an_interpreter(lab: Lab) -> None:
-    worker = lab.worker(name="quickprobe")
+    worker = lab.worker(name=f"quickprobe{os.getpid()}")
     assert cpu_s("-m", "fastq", "ping", "-n", worker.node) - cpu_s("-c", "pass") < 0.08
 
 
