@@ -1,5 +1,6 @@
-"""Build the compiled core, in the flavour that the environment asks for.
+"""Build the compiled core, where there is Linux, in the flavour that the environment asks for.
 
+FASTQ_CORE=0                        no core: what runs on macOS and Windows, too (=1: the core, whatever the system)
 FASTQ_DEBUG=1                       no optimization, debug symbols, assertions and bounds checks
 FASTQ_SANITIZE=address,undefined    the compiler's sanitizers (load the runtime first, see `make sanitize-core`)
 
@@ -9,9 +10,9 @@ Everything else about the package is in pyproject.toml.
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
-from Cython.Build import cythonize
 from setuptools import Extension, setup
 
 CORE = Path("fastq/_core.pyx")
@@ -65,12 +66,27 @@ def core() -> Extension:
     )
 
 
-setup(
-    ext_modules=cythonize(
+def wants_core() -> bool:
+    """Workers run on Linux only; elsewhere the package sends tasks and reads results, and needs no compiler."""
+    asked = os.environ.get("FASTQ_CORE", "")
+    wanted = asked != "0" if asked else sys.platform == "linux"
+    if not wanted:
+        why = "FASTQ_CORE=0" if asked else f"this is {sys.platform}, and the core is for Linux"
+        print(f"fastq: without the compiled core ({why}): no workers here, sending and results only", file=sys.stderr)
+    return wanted
+
+
+def extensions() -> list[Extension]:
+    from Cython.Build import cythonize
+
+    found: list[Extension] = cythonize(
         [core()],
         build_dir=f"build/cython-{flavour()}",
         compiler_directives=directives(),
         # A changed macro or directive is not in any file's date; the whole core takes a few seconds.
         force=True,
     )
-)
+    return found
+
+
+setup(ext_modules=extensions() if wants_core() else [])

@@ -7,7 +7,8 @@
     │   ├── UrlError               a broker or result store address that cannot be read
     │   ├── ApplicationError       the application cannot be found or imported
     │   ├── ScheduleError          an entry of the application's schedule
-    │   └── PidfileHeld            another live process owns the pidfile
+    │   ├── PidfileHeld            another live process owns the pidfile
+    │   └── CoreMissing            a worker, where there is no Linux or no compiled core
     ├── PeerError                  a message or a reply that breaks its format
     │   ├── EnvelopeError          what was on the queue is no message
     │   ├── HeaderError            a header is missing or of the wrong type
@@ -108,6 +109,10 @@ class PidfileHeld(OperatorError):
 
     #: EX_CANTCREAT, as Celery.
     exit_code = 73
+
+
+class CoreMissing(OperatorError):
+    """Workers run on Linux, on the compiled core: not on this system, or not in this installation."""
 
 
 # ---------------------------------------------------------------------------- the peer's

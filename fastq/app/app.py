@@ -328,6 +328,9 @@ class FastQ(Scheduling):
         defined, imported or patched before the block is there as it is here (`fastq.testing`).
         """
         if children:
+            from fastq import linux
+
+            linux.require("app.testing(children=...)")
             from fastq.testing import ForkedWorker
 
             return ForkedWorker(self, children=children, loglevel=loglevel)

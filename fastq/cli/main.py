@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 import click
 
 import fastq
+from fastq import linux
 from fastq.cli.options import global_options, print_groups
 from fastq.errors import Bug, FastqError
 
@@ -34,6 +35,9 @@ _COMMANDS: Mapping[str, tuple[str, str]] = {
     "queues": ("fastq.cli.queues", "What waits on the broker, who consumes it, what is held."),
 }
 
+#: What only asks a broker, and so needs neither Linux nor the core. All others are about the workers of this host.
+_ANYWHERE = frozenset(("schedule", "dlq", "queues"))
+
 #: Celery's, which work beside fastq workers as far as those take part.
 _CELERY_COMMANDS = frozenset(
     (  # noqa: SIM905  a word list reads better than eighteen lines
@@ -54,6 +58,8 @@ class Commands(click.Group):
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         if name not in _COMMANDS:
             return None
+        if name not in _ANYWHERE:
+            linux.require(f"fastq {name}")
         command: click.Command = importlib.import_module(_COMMANDS[name][0]).command
         return command
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -88,6 +87,8 @@ def _replace(file: Path) -> None:
 @contextlib.contextmanager
 def _folder_locked(folder: Path) -> Iterator[None]:
     """Two workers that start at once look and write one after the other."""
+    import fcntl  # Windows has none, and imports what comes before a start, too
+
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import grp
 import os
-import pwd
 
 import msgspec
 
@@ -54,6 +52,8 @@ def become(whom: Identity) -> str:
 
 def _take_groups(uid: int, gid: int | None) -> None:
     """The supplementary groups of the user; root's must not stay."""
+    import pwd  # Windows has none, and reads settings, too
+
     group = os.getgid() if gid is None else gid
     try:
         name = pwd.getpwuid(uid).pw_name
@@ -74,6 +74,8 @@ def _make_sure_it_is_final() -> None:
 def _uid(user: str) -> int:
     if user.isdigit():
         return int(user)
+    import pwd
+
     try:
         return pwd.getpwnam(user).pw_uid
     except KeyError:
@@ -83,6 +85,8 @@ def _uid(user: str) -> int:
 def _gid(group: str) -> int:
     if group.isdigit():
         return int(group)
+    import grp
+
     try:
         return grp.getgrnam(group).gr_gid
     except KeyError:
@@ -90,6 +94,8 @@ def _gid(group: str) -> int:
 
 
 def _primary_group(uid: int) -> int:
+    import pwd
+
     try:
         return pwd.getpwuid(uid).pw_gid
     except KeyError:

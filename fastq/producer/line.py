@@ -11,6 +11,7 @@ import select
 import socket
 import ssl
 import struct
+import sys
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
@@ -45,6 +46,12 @@ SPIN_S = 0.00005
 #: So a server further away costs a microsecond a question.
 MOST_SKIPPED = 64
 
+#: Elsewhere the limits of a socket are Python's: the kernel's are of another type on Windows.
+_ON_LINUX = sys.platform == "linux"
+
+#: Windows has no such flag, and is not asked with it.
+_AT_ONCE: int = getattr(socket, "MSG_DONTWAIT", 0)
+
 
 class Line:
     """One connection, on which one thread asks and waits for the answer."""
@@ -61,10 +68,9 @@ class Line:
         self._skip = 0
         self._skip_next = 1
         # Not what others have put their own class on (TLS, gevent).
-        self._is_plain = type(sock) is socket.socket and socket.socket.__module__ == "socket"
+        self._is_plain = _ON_LINUX and type(sock) is socket.socket and socket.socket.__module__ == "socket"
         self._limit(timeout_s)
-        self._peek = select.poll()
-        self._peek.register(sock.fileno(), select.POLLIN)
+        self._peek = _peek_at(sock.fileno())
 
     def __repr__(self) -> str:
         return f"<Line {self._opened!r}>"
@@ -126,7 +132,7 @@ class Line:
         until_s = now() + SPIN_S
         while now() < until_s:
             try:
-                self._read(replies, socket.MSG_DONTWAIT)
+                self._read(replies, _AT_ONCE)
             except BlockingIOError:
                 continue
             self._skip_next = 1
@@ -161,6 +167,28 @@ class Line:
     def close(self) -> None:
         """Close it; may be called twice. A copy in a forked child closes nothing for its parent."""
         self._opened.close()
+
+
+class _Select:
+    """What `select.poll()` does for one socket, where there is none (Windows)."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+
+    def poll(self, timeout_ms: float) -> list[Any]:
+        """Something if there is something to read, or if nothing can be read any more."""
+        try:
+            return select.select([self._fd], [], [], timeout_ms / 1000)[0]
+        except (OSError, ValueError):
+            return [self._fd]
+
+
+def _peek_at(fd: int) -> Any:
+    if not hasattr(select, "poll"):
+        return _Select(fd)
+    peek = select.poll()
+    peek.register(fd, select.POLLIN)
+    return peek
 
 
 def _reason(error: Exception) -> str:

@@ -45,6 +45,7 @@ from fastq.errors import (
     BrokerUnavailable,
     FastqError,
     SettingError,
+    UrlError,
 )
 from fastq.transport.urls import Address, Tls, read_urls
 
@@ -140,6 +141,8 @@ class Endpoint:
     ) -> Endpoint:
         """From Celery's `broker_url`, `broker_transport_options`, `broker_use_ssl`. Raises UrlError or SettingError."""
         endpoint = cls(read_urls(url, use_ssl=use_ssl), options=transport_options)
+        if any(a.kind == "unix" for a in endpoint.addresses) and not hasattr(socket, "AF_UNIX"):
+            raise UrlError(f"{endpoint.masked()} is a Unix socket, which this system has not; give a redis:// address")
         if any(a.kind == "sentinel" for a in endpoint.addresses) and not endpoint.options.get("master_name"):
             raise SettingError("sentinel:// needs broker_transport_options = {'master_name': ...}; it has none")
         return endpoint

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from msgspec import structs
 
-from fastq import _core, clock
+from fastq import clock, frames
 from fastq.app import signals
 from fastq.app.running import context
 from fastq.app.running.arguments import Caller, caller_of
@@ -53,7 +53,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("fastq.task")
 
-_OUTCOMES = {"ack": _core.ACK, "reject": _core.REJECT, "requeue": _core.REQUEUE}
+_OUTCOMES = {"ack": frames.ACK, "reject": frames.REJECT, "requeue": frames.REQUEUE}
 
 
 class Ended(SystemExit):
@@ -77,14 +77,14 @@ class End(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def counted(self) -> int:
         """What `ChildPort.note_end` takes."""
-        return _COUNTED.get(self.state, _core.FAILED)
+        return _COUNTED.get(self.state, frames.FAILED)
 
 
 _COUNTED = {
-    "SUCCESS": _core.SUCCEEDED,
-    "RETRY": _core.RETRIED,
-    "IGNORED": _core.IGNORED,
-    "REJECTED": _core.REJECTED,
+    "SUCCESS": frames.SUCCEEDED,
+    "RETRY": frames.RETRIED,
+    "IGNORED": frames.IGNORED,
+    "REJECTED": frames.REJECTED,
 }
 
 
@@ -128,7 +128,7 @@ class Executor:
 
     def run(self, port: Door) -> None:
         """Run the task of the current frame and end the frame."""
-        raw, late = port.payload(), bool(port.flags & _core.LATE)
+        raw, late = port.payload(), bool(port.flags & frames.LATE)
         opened = self.open_to_run(raw, late=late)
         if isinstance(opened, Closing):
             opened.carry_out()
@@ -139,7 +139,7 @@ class Executor:
 
     def open_to_run(self, raw: bytes, *, late: bool) -> Opened | Closing:
         """The task of a message that is about to run, or, if it must not, how its frame ends."""
-        self.port.note_end(_core.DISCARDED)
+        self.port.note_end(frames.DISCARDED)
         opened = self.open(raw, late=late)
         if isinstance(opened, Closing) or not comes_late(opened[1].message):
             return opened
@@ -429,11 +429,11 @@ class Executor:
         if letter is not None and decision != "requeue":
             if stored[0]:
                 self.port.store(*stored)
-            self.port.outcome(_core.DEAD, 0, letter)
+            self.port.outcome(frames.DEAD, 0, letter)
         elif late and decision == "requeue":
             if stored[0]:
                 self.port.store(*stored)
-            self.port.outcome(_core.REQUEUE, 0, mark_redelivered(raw))
+            self.port.outcome(frames.REQUEUE, 0, mark_redelivered(raw))
         elif late or stored[0]:
             self.port.outcome(_OUTCOMES["reject" if late and decision == "reject" else "ack"], *stored)
         else:

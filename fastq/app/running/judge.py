@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from fastq import _core
+from fastq import frames
 from fastq.app.running.closing import Closing
 from fastq.app.running.context import Request
 from fastq.app.running.execute import End, Executor
@@ -34,7 +34,7 @@ class Judge:
     def hear(self, port: Door) -> Closing:
         """What is to be done."""
         verdict, raw = split_verdict(port.payload())
-        late = bool(port.flags & _core.LATE)
+        late = bool(port.flags & frames.LATE)
         opened = self.executor.open(raw, late=late)
         if isinstance(opened, Closing):
             return opened

@@ -15,7 +15,7 @@ import functools
 import logging
 from typing import TYPE_CHECKING, Any
 
-from fastq import _core
+from fastq import frames
 from fastq.app.running.freeing import ask
 from fastq.app.unique import key_of
 from fastq.errors import ArgumentError, BrokerError, OptionError
@@ -116,7 +116,7 @@ def admit(executor: Executor, task: BaseTask[Any, Any], request: Request, *, raw
 
 def put_aside(executor: Executor, *, raw: bytes, late: bool) -> None:
     """End the frame of a task whose message waits elsewhere: nothing has happened."""
-    executor.port.note_end(_core.DISCARDED)
+    executor.port.note_end(frames.DISCARDED)
     executor.settle("ack", raw=raw, late=late)
 
 
