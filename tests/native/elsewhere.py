@@ -79,6 +79,8 @@ def become(platform: str) -> None:
         _refuse_options()
     for table in gone:
         _take(table)
+    if platform != "linux" and hasattr(os, "process_cpu_count"):
+        os.process_cpu_count = os.cpu_count
     _hide("fastq._core")
     sys.platform = platform
 

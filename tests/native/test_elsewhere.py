@@ -116,11 +116,18 @@ def test_a_server_that_does_not_answer_is_given_up_in_time(platform: str) -> Non
             line.ask(b"*1\\r\\n$4\\r\\nPING\\r\\n", 1)
         except Exception as error:
             print(error)
-        assert Line(OpenConnection(theirs, address=read_urls(URL)[0]), timeout_s=1).listen(1) != []
-        for each in (listener, theirs):
-            each.close()
+        theirs.close()
+        ours = socket.create_connection(listener.getsockname())
+        line = Line(OpenConnection(ours, address=read_urls(URL)[0]), timeout_s=5)
+        listener.accept()[0].close()
+        try:
+            line.listen(5)
+        except Exception as error:
+            print(error)
+        assert not line.usable
+        listener.close()
     """
-    assert "no answer in time" in succeed(platform, silent)
+    assert succeed(platform, silent).splitlines() == ["no answer in time", "closed by the server"]
 
 
 @PLATFORMS
@@ -199,6 +206,27 @@ def test_workers_are_refused_in_one_line(platform: str, said: str) -> None:
     assert f"fastq: fastq worker {said}" in "\n".join(rest)
     assert f"fastq: fastq beat {said}" in "\n".join(rest)
     assert all(said in line for line in rest)
+
+
+@pytest.mark.parametrize(("platform", "wish"), [("darwin", ""), ("win32", ""), ("linux", "0")])
+def test_nothing_is_compiled_to_install_it(platform: str, wish: str) -> None:
+    installed = """
+        import sys
+        import setuptools
+        from distutils.core import run_setup
+        sys.platform = sys.argv.pop()
+        print("extensions:", run_setup("setup.py", stop_after="init").ext_modules)
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(installed), platform],
+        env={**os.environ, "FASTQ_CORE": wish},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == "extensions: []\n"
+    assert "fastq: without the compiled core" in done.stderr
 
 
 @PLATFORMS
