@@ -188,8 +188,8 @@ class ProgramInfo(msgspec.Struct, frozen=True, kw_only=True):
     events: EventsInfo = EventsInfo()
     #: Whether this worker runs the application's schedule.
     beat: bool = False
-    #: Whether there are tasks of which only so many may run at once (see `transport.redis.slots`).
-    slots: bool = False
+    #: Names of the tasks of which only so many may run at once (see `transport.redis.slots`).
+    slots: list[str] = []
     #: Seconds between heartbeats that the application wants to hear of; None if nobody listens.
     heartbeat_signal_s: float | None = None
 

@@ -128,6 +128,17 @@ cdef class Board:
         self.board.queues[row].length = length
         store64(&self.board.queues[row].looked_ns, monotonic_ns())
 
+    def put_for_slot(self, list counts not None):
+        """How many messages of tasks wait on the broker for a slot: (name, count), of all tasks that have slots."""
+        cdef uint64_t found[201]
+        cdef uint32_t row
+        memset(found, 0, sizeof(found))
+        for name, count in counts:
+            row = task_row(self.board, name, False)
+            found[row] = (found[row] or 1) + <uint64_t>count
+        for row in range(FQ_TASK_ROWS):
+            store64(&self.board.for_slot[row], found[row])
+
     # ------------------------------------------------------------------ everybody
 
     def figures(self):
@@ -157,6 +168,13 @@ cdef class Board:
         if row >= FQ_TASK_ROWS:
             raise IndexError(f"no row {row}")
         return [load64(&self.board.verdicts[row][kind]) for kind in range(FQ_VERDICTS)]
+
+    def for_slot(self, uint32_t row):
+        """How many messages of a task waited for a slot when it was last looked up; None: it has no slots."""
+        if row >= FQ_TASK_ROWS:
+            raise IndexError(f"no row {row}")
+        cdef uint64_t found = load64(&self.board.for_slot[row])
+        return found - 1 if found else None
 
     cdef inline uint32_t slots_used(self) noexcept nogil:
         cdef uint64_t used = load64(&self.board.figures[SLOTS_USED])

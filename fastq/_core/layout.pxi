@@ -23,7 +23,7 @@ cdef extern from *:
     """
     #include <stdint.h>
     #define FQ_MAGIC 0x31716573747361ffull
-    #define FQ_VERSION 3u
+    #define FQ_VERSION 4u
     #define FQ_PAGE 4096u
     #define FQ_LINE __attribute__((aligned(64)))
 
@@ -122,6 +122,7 @@ cdef extern from *:
     typedef struct {
         uint64_t figures[FQ_FIGURES];
         uint64_t verdicts[FQ_TASK_ROWS][FQ_VERDICTS];
+        uint64_t for_slot[FQ_TASK_ROWS];   /* 1 + how many wait for a slot; 0: nobody looks */
         fq_queue_row queues[FQ_QUEUE_ROWS];
         uint32_t task_rows, queue_rows;    /* rows that have a name */
         uint8_t key_rows[FQ_KEY_ROWS];     /* the row of each claim list's key */
@@ -203,6 +204,7 @@ cdef extern from *:
     ctypedef struct fq_board:
         uint64_t figures[64]
         uint64_t verdicts[201][8]
+        uint64_t for_slot[201]
         fq_queue_row queues[65]
         uint32_t task_rows, queue_rows
         uint8_t key_rows[1024]

@@ -66,7 +66,7 @@ def describe(app: FastQ, options: WorkerOptions, *, node: str, numbered: Sequenc
         timezone=conf.timezone,
         local_zone=os.environ.get("TZ", ""),
         events=_events(app, options),
-        slots=any(task.options.max_running is not None for task in app.tasks.values()),
+        slots=[name for name, task in app.tasks.items() if task.options.max_running is not None],
         beat=bool(app.entries()) and not options.without_schedule,
         warnings=_warnings(app, options),
     )

@@ -51,6 +51,8 @@ def describe(before: Snapshot, now: Snapshot, *, memory: dict[int, int]) -> str:
         f"  queue {queue.queue}: {queue.length:,} waiting, {queue.claimed:,} claimed, {queue.settled:,} done"
         for queue in now.queues
     ]
+    if waiting := [f"{count:,} of {task}" for task, count in now.for_slot.items() if count]:
+        lines.append(f"  on the broker wait for a slot (max_running; see fastq queues): {', '.join(waiting)}")
     return "\n".join(lines)
 
 

@@ -111,21 +111,25 @@ def take_slot(space: Keyspace, keys: Words, words: Words) -> Any:
         line = space.run([b"ZRANGE", waiting, b"0", b"-1"])
         ahead = line.index(attempt) if attempt in line else len(line)
         if _free_slots(space, base, beats, int(limit)) <= ahead:
-            space.run([b"ZADD", waiting, b"NX", str(int(clock.now() * 1e6)).encode(), attempt])
+            if space.run([b"ZADD", waiting, b"NX", str(int(clock.now() * 1e6)).encode(), attempt]):
+                _count_waiting(space, base, index, 1)
             space.run([b"HSET", messages, attempt, queue + b"\n" + message, b"", limit])
             _let_in(space, base, index, beats, int(limit))
             return max(1, space.run([b"ZCARD", waiting]))
-    space.run([b"ZREM", waiting, attempt])
+    if space.run([b"ZREM", waiting, attempt]):
+        _count_waiting(space, base, index, -1)
     space.run([b"HDEL", messages, attempt])
-    space.run([b"HSET", running, attempt, worker])
+    space.run([b"HSET", running, attempt, b"%d %b" % (clock.now() * 1000, worker)])
     return 0
 
 
 @script(slots.FREE)
 def free_slot(space: Keyspace, keys: Words, words: Words) -> Any:
     """Give a slot back, and let in who is next."""
-    (running, _, messages, index), (base, beats, attempt) = keys, words
-    space.run([b"HDEL", running, attempt])
+    (running, _, messages, index), (base, beats, attempt, worker) = keys, words
+    holder = space.run([b"HGET", running, attempt])
+    if holder and (slots.Holding.read(holder).worker in (b"", worker) or _is_gone(space, holder, beats)):
+        space.run([b"HDEL", running, attempt])
     limit = space.run([b"HGET", messages, b""])
     if limit:
         _let_in(space, base, index, beats, int(limit))
@@ -144,17 +148,29 @@ def sweep_slots(space: Keyspace, keys: Words, words: Words) -> Any:
             _let_in(space, base, index, beats, int(limit))
         else:
             space.run([b"ZREM", index, base])
-    return len(due)
+    if not space.run([b"EXISTS", index]):
+        space.run([b"DEL", index + b":waiting"])
+    return space.run([b"HGETALL", index + b":waiting"])
 
 
 def _free_slots(space: Keyspace, base: bytes, beats: bytes, limit: int) -> int:
     running = space.find(base + b":running", dict) or {}
     if len(running) >= limit:
         for attempt, holder in list(running.items()):
-            kept = holder.startswith(b"@") and int(holder[1:]) > clock.now() * 1000
-            if not kept and (holder.startswith(b"@") or not space.run([b"EXISTS", beats + holder])):
+            if _is_gone(space, holder, beats):
                 space.run([b"HDEL", base + b":running", attempt])
     return limit - int(space.run([b"HLEN", base + b":running"]))
+
+
+def _is_gone(space: Keyspace, holder: bytes, beats: bytes) -> bool:
+    found = slots.Holding.read(holder)
+    return not space.run([b"EXISTS", beats + found.worker]) if found.worker else found.at <= clock.now()
+
+
+def _count_waiting(space: Keyspace, base: bytes, index: bytes, by: int) -> None:
+    counts, task = index + b":waiting", base[len(index) + 1 :].split(b":", 1)[0]
+    waiting = int(space.run([b"HGET", counts, task]) or 0) + by
+    space.run([b"HSET", counts, task, b"%d" % waiting] if waiting > 0 else [b"HDEL", counts, task])
 
 
 def _let_in(space: Keyspace, base: bytes, index: bytes, beats: bytes, limit: int) -> None:
@@ -167,6 +183,7 @@ def _let_in(space: Keyspace, base: bytes, index: bytes, beats: bytes, limit: int
         space.run([b"HSET", base + b":running", attempt, b"@%d" % until_ms])
         space.run([b"ZREM", waiting, attempt])
         space.run([b"HDEL", messages, attempt])
+        _count_waiting(space, base, index, -1)
     if space.run([b"ZCARD", waiting]):
         space.run([b"ZADD", index, str(int(clock.now() * 1000) + slots.LOOK_MS).encode(), base])
     else:

@@ -77,6 +77,9 @@ def _tasks(s: Snapshot) -> Iterable[Family]:
     ]
     help_text = "From the start of a task to its end in the child, arguments and result included."
     yield _family("fastq_task_run_seconds", "histogram", help_text, runtime, unit="seconds")
+    waits = [("", {"task": task}, float(count)) for task, count in s.for_slot.items()]
+    help_text = "Messages that wait on the broker for a slot of their task (max_running), on all workers together."
+    yield _family("fastq_tasks_waiting_for_slot", "gauge", help_text, waits)
 
 
 def _queues(s: Snapshot) -> Iterable[Family]:

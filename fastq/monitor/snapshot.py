@@ -83,6 +83,8 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     children: list[Child]
     tasks: list[Runs]
     queues: list[Queue]
+    #: Messages that wait on the broker for a slot, by task; of the tasks that have slots (`max_running`).
+    for_slot: dict[str, int] = {}
 
 
 #: Ways in which a task ends in a child, in the order in which they are counted.
@@ -107,6 +109,7 @@ def take(worker: LocalWorker) -> Snapshot:
         children=children(worker),
         tasks=tasks(worker.board),
         queues=queues(worker.board),
+        for_slot=for_slot(worker.board),
     )
 
 
@@ -179,6 +182,15 @@ def tasks(board: _core.Board) -> list[Runs]:
                 )
             )
     return found
+
+
+def for_slot(board: _core.Board) -> dict[str, int]:
+    """Of all tasks that have slots, how many messages wait for one."""
+    return {
+        name.decode("utf-8", "replace"): count
+        for row, name in enumerate(board.tasks())
+        if (count := board.for_slot(row)) is not None
+    }
 
 
 def queues(board: _core.Board) -> list[Queue]:

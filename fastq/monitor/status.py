@@ -28,6 +28,7 @@ def status(snapshot: Snapshot, *, version: str, memory: Mapping[int, int]) -> di
         "children": [_child(child, memory) for child in snapshot.children],
         "queues": [_queue(queue) for queue in snapshot.queues],
         "tasks": [_task(runs) for runs in snapshot.tasks],
+        "waiting_for_slot": snapshot.for_slot,
     }
 
 

@@ -11,7 +11,7 @@ from fastq.errors import FastqError, ProcessLost, SurroundingsError
 from fastq.ipc.messages import AsideExited, AsideForked, Exited, Failed, Forked, ToEngine
 from fastq.ipc.segment import SharedSegment
 from fastq.program import ProgramInfo, Verdict
-from fastq.worker.cluster.lease import BEAT_S, LEASE_S, LOOK_S, SWEEP_S, Welcome
+from fastq.worker.cluster.lease import BEAT_S, LEASE_S, LOOK_S, SWEEP_S, Look, Welcome
 from fastq.worker.lifecycle import STOPPING, Event, State, after
 from fastq.worker.observe.notes import Notes
 from fastq.worker.parts import Hooks, Loop, Parts, assemble, rate_limits
@@ -300,15 +300,16 @@ class Engine:
                 self._looking = True
                 # After an outage of the broker every heartbeat is late; workers on other hosts get time to come back.
                 far = clock.monotonic() - self._up_since_s > LEASE_S
-                self.errands.run(lambda: self.janitor.look(far=far), self._looked, name="fastq-restore")
+                slots = self.program.slots
+                self.errands.run(lambda: self.janitor.look(far=far, slots=slots), self._looked, name="fastq-restore")
 
     def _looked(self, outcome: object) -> None:
         self._looking = False
         if isinstance(outcome, Exception):
             self._janitor_failed(outcome)
-        elif isinstance(outcome, list):
-            self.notes.restored(sum(each.restored for each in outcome))
-            for restored in outcome:
+        elif isinstance(outcome, Look):
+            self.notes.looked(outcome)
+            for restored in outcome.restored:
                 self.quarantine.restored(restored)
 
     def _sweep(self) -> None:

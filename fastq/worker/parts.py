@@ -428,7 +428,6 @@ def make_janitor(
         restore_limit=transport.get("unacked_restore_limit"),
         queue_keys=lambda: lease.me.keys,
         max_crashes=options.max_crashes,
-        slots=program.slots,
     )
 
 

@@ -73,6 +73,12 @@ def by_function(customer: dict[str, str], token: str) -> int:
     return os.getpid()
 
 
+@app.task(max_running=1, max_running_key="key")
+def watched(key: str, token: str) -> int:
+    _wait(token)
+    return os.getpid()
+
+
 @app.task(max_running=1)
 def gated(token: str) -> int:
     _wait(token)

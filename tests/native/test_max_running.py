@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from itertools import pairwise
@@ -21,11 +24,19 @@ from fastq.app.running.judge import Judge
 from fastq.app.running.message import open_message
 from fastq.app.running.results import Results
 from fastq.child.letters import Letters
+from fastq.cli.status import describe
 from fastq.errors import OptionError, TaskFailed, TaskRevoked
+from fastq.monitor import openmetrics
+from fastq.monitor.local import local_workers
+from fastq.monitor.snapshot import take
+from fastq.monitor.status import status
 from fastq.program import Verdict
+from fastq.transport.redis.keys import Keys
+from fastq.transport.redis.slot_survey import lines
 from tests.apps import limited
 from tests.eventually import eventually
 from tests.fix_lab import RESULT_S, Lab
+from tests.fix_worker import ROOT
 
 pytestmark = pytest.mark.fastq_only
 
@@ -112,8 +123,58 @@ def wait_for(lab: Lab, count: int) -> None:
     eventually(lambda: waiting(lab, "gated") == count, saying="it waits")
 
 
-def waiting(lab: Lab, name: str) -> int:
-    return int(lab.db.client.zcard(f"few:fastq:slots:tests.apps.limited.{name}::waiting"))
+def waiting(lab: Lab, name: str, key: str = "") -> int:
+    return int(lab.db.client.zcard(f"few:fastq:slots:tests.apps.limited.{name}:{key}:waiting"))
+
+
+def test_who_waits_and_who_has_the_slots_can_be_seen(fleet: Lab) -> None:
+    first = limited.watched.delay("seen: x", "s1")
+    eventually(lambda: ran(fleet, "s1"), saying="it runs")
+    second = limited.watched.delay("seen: x", "s2")
+    third = limited.watched.delay("seen: x", "s3")
+    name = limited.watched.name
+    eventually(lambda: waiting(fleet, "watched", "seen: x") == 2, saying="they wait")
+    [line] = lines(fleet.db.client, keys=Keys.from_options(limited.PREFIX))
+    assert (line.task, line.key, line.most, line.waiting) == (name, "seen: x", 1, 2)
+    assert line.first in (second.id, third.id)
+    [holder] = line.holders
+    assert (holder.id, holder.retries, holder.alive) == (first.id, 0, True)
+    assert holder.node in ("one@tests", "two@tests")
+    assert 0 <= line.first_s <= holder.for_s < RESULT_S
+    told_re = rf"{name}\[.* waits for a slot: 1 of key seen: x run"
+    told = [entry for worker in fleet.workers for entry in worker.log_lines(told_re)]
+    assert len(told) == 1
+    shown = queues(fleet)
+    assert "2 messages are in no queue, since they wait for a slot of their task (max_running):" in shown
+    assert f"  {name} key seen: x: 2 wait, the first ({line.first}) for " in shown
+    assert f"    {first.id} for " in shown
+    for node in ("one@tests", "two@tests"):
+        assert_counted(node, name)
+    assert name not in take(local_workers("three@tests")[0]).for_slot
+    for token in ("s1", "s2", "s3"):
+        open_gate(fleet, token)
+    for handle in (first, second, third):
+        handle.get(RESULT_S)
+    assert "max_running" not in queues(fleet)
+
+
+def assert_counted(node: str, name: str) -> None:
+    [worker] = local_workers(node)
+    eventually(lambda: take(worker).for_slot.get(name) == 2, saying="workers count them")
+    now = take(worker)
+    page = openmetrics.render(now, version="1", python="3", memory={})
+    assert f'fastq_tasks_waiting_for_slot{{task="{name}"}} 2\n' in page
+    assert 'fastq_tasks_waiting_for_slot{task="tests.apps.limited.once"} 0\n' in page
+    assert f"wait for a slot (max_running; see fastq queues): 2 of {name}" in describe(now, now, memory={})
+    assert status(now, version="1", memory={})["waiting_for_slot"][name] == 2
+
+
+def queues(lab: Lab) -> str:
+    options = json.dumps(limited.PREFIX)
+    command = [sys.executable, "-m", "fastq", "queues", "-b", lab.db.url, "--transport-options", options]
+    return subprocess.run(
+        command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=True
+    ).stdout
 
 
 def test_a_killed_child_gives_its_slot_back(fleet: Lab) -> None:

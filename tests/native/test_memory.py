@@ -14,7 +14,7 @@ from fastq.memory.server import MemoryServer
 from fastq.results.redis import SCRIPT
 from fastq.transport.connect import Endpoint
 from fastq.transport.redis.keys import Keys
-from fastq.transport.redis.slots import SWEEP, Slots, sweep_words
+from fastq.transport.redis.slots import SWEEP, Holding, Slots, sweep_words
 from tests.eventually import eventually
 from tests.fix_redis import Database
 
@@ -234,20 +234,47 @@ def test_slots_of_the_dead_and_of_lost_messages_are_given_on(memory: redis.Redis
             asked.set(keys.heartbeat(worker), 1)
         assert [take("1", b"a"), take("2", b"b"), take("3", b"b"), take("4", b"b"), take("3", b"b")] == [0, 0, 1, 2, 2]
         assert take("2", b"b") == 0  # asked again: it has its slot
-        say_packed(client, at.free("2"))
+        say_packed(client, at.free("2", worker=b"b"))
         assert asked.lrange("slot-queue", 0, -1) == [b"3"]
         assert take("5", b"b") == 2  # behind 4, while a slot is kept for 3
         asked.delete(keys.heartbeat("a"))
         asked.zadd(keys.slots, {at.base: 0})
-        assert asked.eval(SWEEP, *sweep_words(keys)) == 1
+        assert asked.eval(SWEEP, *sweep_words(keys)) == [b"t", b"1"]  # 5 waits
         assert asked.lrange("slot-queue", 0, -1) == [b"3", b"4"]
         asked.hset(f"{at.base}:running", "3", "@1")  # its message is gone, and its time is over
         assert take("6", b"b") == 1  # behind 5, which gets the slot
         assert asked.lrange("slot-queue", 0, -1) == [b"3", b"4", b"5"]
         for attempt in ("4", "5", "6"):
-            say_packed(client, at.free(attempt))
+            say_packed(client, at.free(attempt, worker=b"b"))
         assert not asked.keys("fastq:slots*")
         assert asked.lrange("slot-queue", 0, -1) == [b"3", b"4", b"5", b"6"]
+    real.close()
+    real.connection_pool.disconnect()
+
+
+def test_a_slot_is_given_back_by_who_has_it_or_for_the_dead(memory: redis.Redis, db: Database) -> None:
+    real = Endpoint.parse(db.url).client()
+    for client in (memory, real):
+        asked: Any = client
+        keys, at = Keys(), Slots(Keys(), "t", "k")
+        for worker in ("a", "b"):
+            asked.set(keys.heartbeat(worker), 1)
+
+        def take(attempt: str, worker: bytes, *, client: Any = client, at: Slots = at) -> Any:
+            return say_packed(client, at.take(attempt, most=1, worker=worker, queue="q", message=b"m"))
+
+        def holders(*, asked: Any = asked, at: Slots = at) -> dict[bytes, bytes]:
+            return {attempt: Holding.read(text).worker for attempt, text in asked.hgetall(f"{at.base}:running").items()}
+
+        assert [take("1", b"a"), take("1", b"b")] == [0, 0]  # a was cut off, and b runs the same attempt again
+        say_packed(client, at.free("1", worker=b"a"))
+        assert holders() == {b"1": b"b"}
+        asked.delete(keys.heartbeat("b"))
+        say_packed(client, at.free("1", worker=b"a"))
+        assert not holders()
+        asked.hset(f"{keys.slots}:waiting", "t", 7)  # somebody has deleted keys
+        assert asked.eval(SWEEP, *sweep_words(keys)) == []
+        assert not asked.keys("fastq:slots*")
     real.close()
     real.connection_pool.disconnect()
 

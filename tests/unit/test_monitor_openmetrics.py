@@ -55,6 +55,7 @@ def snapshot(**changes: Any) -> Snapshot:
                 steps=[4, *([0] * (len(_core.WAIT_STEPS_S) - 1))],
             )
         ],
+        "for_slot": {"t.a": 2, "t.b": 0},
     }
     return Snapshot(**facts | changes)
 
@@ -85,6 +86,8 @@ def test_prometheus_reads_it() -> None:
     assert value(families, "fastq_task_run_seconds_count", task="t.a") == 4
     assert value(families, "fastq_task_run_seconds_bucket", task="t.a", le="0.001") == 4
     assert value(families, "fastq_queue_length", queue="celery") == 7
+    assert value(families, "fastq_tasks_waiting_for_slot", task="t.a") == 2
+    assert value(families, "fastq_tasks_waiting_for_slot", task="t.b") == 0
     assert value(families, "fastq_children", state="busy") == 1
     assert value(families, "fastq_memory_bytes", process="child", slot="1") == 2000
     assert value(families, "fastq_up") == 1

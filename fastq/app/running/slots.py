@@ -13,9 +13,10 @@ from __future__ import annotations
 
 import functools
 import logging
+import math
 from typing import TYPE_CHECKING, Any
 
-from fastq import frames
+from fastq import clock, frames
 from fastq.app.running.freeing import ask
 from fastq.app.unique import key_of
 from fastq.errors import ArgumentError, BrokerError, OptionError
@@ -30,12 +31,17 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("fastq.task")
 
+#: Seconds for which one line in the log of a child is enough to say that there are those of a task who wait.
+TELL_S = 60.0
+
 
 class Slots:
     """The slots of one application, as one child asks for them. Everything blocks for an answer of the broker."""
 
     def __init__(self, app: FastQ, *, worker: bytes) -> None:
         self._app, self._worker = app, worker
+        #: When it was said that a task has to wait, by its name; at most one entry for each.
+        self._told_s: dict[str, float] = {}
 
     @functools.cached_property
     def _keys(self) -> Keys:
@@ -59,13 +65,30 @@ class Slots:
             at.take(attempt_of(request), most=most, worker=self._worker, queue=self._keys.waiting(queue), message=raw),
         )
         if waiting:
-            logger.debug("Task %s[%s] waits: %d run, %d wait", task.name, request.id, most, waiting)
+            self._tell(task, request, at.key, waiting)
         return not waiting
+
+    def _tell(self, task: BaseTask[Any, Any], request: Request, key: str, waiting: int) -> None:
+        """Say that a task waits: at INFO if it is the first of its line, and no line of this task was told of for a
+        minute."""
+        now_s, level = clock.monotonic(), logging.DEBUG
+        if waiting == 1 and now_s - self._told_s.get(task.name, -math.inf) >= TELL_S:
+            level, self._told_s[task.name] = logging.INFO, now_s
+        of_key = f" of key {key}" if key else ""
+        logger.log(
+            level,
+            "Task %s[%s] waits for a slot: %d%s run, as many as max_running allows; %d wait (see fastq queues)",
+            task.name,
+            request.id,
+            task.options.max_running,
+            of_key,
+            waiting,
+        )
 
     def free(self, executor: Executor, task: BaseTask[Any, Any], request: Request) -> bytes:
         """What gives its slot back; nothing if it cannot have had one."""
         try:
-            return self._at(executor, task, request).free(attempt_of(request))
+            return self._at(executor, task, request).free(attempt_of(request), worker=self._worker)
         except (ArgumentError, OptionError):
             return b""
 
@@ -78,7 +101,7 @@ class Slots:
             holder = ask(self._app, at.holder(attempt_of(request)))
         except (ArgumentError, OptionError, BrokerError):
             return False
-        return holder is not None and holder != self._worker
+        return holder is not None and on_broker.Holding.read(holder).worker != self._worker
 
     def _at(self, executor: Executor, task: BaseTask[Any, Any], request: Request) -> on_broker.Slots:
         found: on_broker.Slots | None = vars(request).get("slots")

@@ -2,15 +2,15 @@
 
 Each key of each task has three keys on the broker, under `fastq:slots:TASK:KEY`:
 
-    :running    hash: an attempt (id and number) that has a slot -> its worker; "@milliseconds" while its message is on
-                its way back to the queue: until then the slot is kept for it
+    :running    hash: an attempt (id and number) that has a slot -> since when (unix milliseconds), a space, its worker;
+                "@milliseconds" while its message is on its way back to the queue: until then the slot is kept for it
     :waiting    sorted set: attempts that wait, by when they came
     :messages   hash: their messages, each with the list it goes back to; "" is how many may run
 
 A slot is held by whoever has it as long as the heartbeat of its worker is there, so nothing has to be renewed, and what
 a killed worker held is free when its lease ends. Each step is one script: a message is in a queue, with a worker, or
 among those that wait. `fastq:slots` is a sorted set of the keys for which somebody waits, by when to look at them next,
-for those whose holders have died.
+for those whose holders have died; `fastq:slots:waiting` a hash of how many wait for each task, of whatever key.
 """
 
 from __future__ import annotations
@@ -37,10 +37,15 @@ _MOST: Final = 500
 _PRELUDE: Final = b"""\
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
+local function worker_of(holder) return string.match(holder, '^%%d+ (.*)$') end
 local function gone(holder, beats)
     local kept = string.match(holder, '^@(%%d+)$')
     if kept then return tonumber(kept) <= now end
-    return redis.call('EXISTS', beats .. holder) == 0
+    return redis.call('EXISTS', beats .. (worker_of(holder) or '')) == 0
+end
+local function count(base, index, by)
+    local all, task = index .. ':waiting', string.match(string.sub(base, #index + 2), '^[^:]*')
+    if redis.call('HINCRBY', all, task, by) <= 0 then redis.call('HDEL', all, task) end
 end
 local function free(base, beats, limit)
     local running = base .. ':running'
@@ -68,6 +73,7 @@ local function let_in(base, index, beats, limit)
         end
         redis.call('ZREM', waiting, first)
         redis.call('HDEL', messages, first)
+        count(base, index, -1)
     end
     if redis.call('ZCARD', waiting) == 0 then
         redis.call('DEL', messages)
@@ -87,31 +93,36 @@ local base, beats, limit, attempt = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4]
 if redis.call('HEXISTS', KEYS[1], attempt) == 0 then
     local ahead = redis.call('ZRANK', KEYS[2], attempt) or redis.call('ZCARD', KEYS[2])
     if free(base, beats, limit) <= ahead then
-        redis.call('ZADD', KEYS[2], 'NX', t[1] * 1000000 + t[2], attempt)
+        if redis.call('ZADD', KEYS[2], 'NX', t[1] * 1000000 + t[2], attempt) == 1 then count(base, KEYS[4], 1) end
         redis.call('HSET', KEYS[3], attempt, ARGV[6] .. '\\n' .. ARGV[7], '', limit)
         let_in(base, KEYS[4], beats, limit)
         return math.max(1, redis.call('ZCARD', KEYS[2]))
     end
 end
-redis.call('ZREM', KEYS[2], attempt)
+if redis.call('ZREM', KEYS[2], attempt) == 1 then count(base, KEYS[4], -1) end
 redis.call('HDEL', KEYS[3], attempt)
-redis.call('HSET', KEYS[1], attempt, ARGV[5])
+redis.call('HSET', KEYS[1], attempt, string.format('%%d %%s', now, ARGV[5]))
 redis.call('PEXPIRE', KEYS[1], %d)
 return 0"""
     % _KEEP_MS
 )
 
-#: KEYS: as above. ARGV: base, prefix of heartbeats, attempt. Gives its slot back, and sends who is next to the queue.
+#: KEYS: as above. ARGV: base, prefix of heartbeats, attempt, worker. Gives its slot back, and sends who is next to the
+#: queue. Not the slot of another worker that lives: there the same attempt runs again, since this one was cut off.
 FREE: Final = (
     _PRELUDE
     + b"""\
-redis.call('HDEL', KEYS[1], ARGV[3])
+local holder = redis.call('HGET', KEYS[1], ARGV[3])
+if holder and (string.sub(holder, 1, 1) == '@' or worker_of(holder) == ARGV[4] or gone(holder, ARGV[2])) then
+    redis.call('HDEL', KEYS[1], ARGV[3])
+end
 local limit = redis.call('HGET', KEYS[3], '')
 if limit then let_in(ARGV[1], KEYS[4], ARGV[2], tonumber(limit)) end
 return 1"""
 )
 
-#: KEYS: index. ARGV: prefix of heartbeats, most. Lets in who waits for slots that the dead have had.
+#: KEYS: index. ARGV: prefix of heartbeats, most. Lets in who waits for slots that the dead have had. Answers how many
+#: wait by task, as HGETALL does.
 SWEEP: Final = (
     _PRELUDE
     + b"""\
@@ -120,8 +131,24 @@ for _, base in ipairs(due) do
     local limit = redis.call('HGET', base .. ':messages', '')
     if limit then let_in(base, KEYS[1], ARGV[1], tonumber(limit)) else redis.call('ZREM', KEYS[1], base) end
 end
-return #due"""
+if redis.call('EXISTS', KEYS[1]) == 0 then redis.call('DEL', KEYS[1] .. ':waiting') end
+return redis.call('HGETALL', KEYS[1] .. ':waiting')"""
 )
+
+
+class Holding(msgspec.Struct, frozen=True):
+    """What is written of a slot that is taken."""
+
+    #: Who has it; empty while it is kept for a message on its way.
+    worker: bytes
+    #: Unix time in seconds since when it is had, or until when it is kept.
+    at: float
+
+    @classmethod
+    def read(cls, text: bytes) -> Holding:
+        """From a value of the hash; what is none of ours is nobody's."""
+        ms, _, worker = text.removeprefix(b"@").partition(b" ")
+        return cls(worker, int(ms) / 1000 if ms.isdigit() else 0.0)
 
 
 class Slots(msgspec.Struct, frozen=True):
@@ -145,12 +172,12 @@ class Slots(msgspec.Struct, frozen=True):
         beats = self.keys.heartbeat("")
         return pack("EVAL", TAKE, 4, *self._names(), self.base, beats, most, attempt, worker, queue, message)
 
-    def free(self, attempt: str) -> bytes:
-        """Give a slot back, if it has one."""
-        return pack("EVAL", FREE, 4, *self._names(), self.base, self.keys.heartbeat(""), attempt)
+    def free(self, attempt: str, *, worker: bytes) -> bytes:
+        """Give a slot back, if this worker has it, or nobody who lives."""
+        return pack("EVAL", FREE, 4, *self._names(), self.base, self.keys.heartbeat(""), attempt, worker)
 
     def holder(self, attempt: str) -> bytes:
-        """Ask which worker has a slot for this attempt."""
+        """Ask who has a slot for this attempt: for `Holding.read`."""
         return pack("HGET", f"{self.base}:running", attempt)
 
     def waits(self, attempt: str) -> bytes:

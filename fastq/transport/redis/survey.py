@@ -11,6 +11,7 @@ import redis
 from fastq.errors import PeerError
 from fastq.transport.redis.keys import Keys
 from fastq.transport.redis.registry import RegistryEntry, read_registry
+from fastq.transport.redis.slot_survey import Line, lines
 from fastq.wire.envelope import read_header
 
 
@@ -39,6 +40,8 @@ class Survey(msgspec.Struct, frozen=True, kw_only=True):
     queues: list[QueueSurvey]
     #: Messages that stock workers hold, of all queues.
     unacked: int
+    #: Those who are in no queue since they wait for a slot of their task (`max_running`).
+    for_slots: list[Line]
 
 
 def survey(client: redis.Redis, *, keys: Keys, names: Iterable[str] = ()) -> Survey:
@@ -47,7 +50,9 @@ def survey(client: redis.Redis, *, keys: Keys, names: Iterable[str] = ()) -> Sur
     workers = _alive(asked, read_registry(client, keys=keys), keys=keys)
     found = sorted({*names, *_registered(workers, keys), *_bound(asked, keys)})
     return Survey(
-        queues=[_queue(asked, name, workers, keys=keys) for name in found], unacked=int(asked.hlen(keys.unacked))
+        queues=[_queue(asked, name, workers, keys=keys) for name in found],
+        unacked=int(asked.hlen(keys.unacked)),
+        for_slots=lines(client, keys=keys),
     )
 
 

@@ -16,12 +16,13 @@ import redis
 from fastq.errors import SurroundingsError
 from fastq.ipc.segment import dead_segment, remove_files
 from fastq.transport.connect import Endpoint
-from fastq.transport.redis import commands, slots
+from fastq.transport.redis import commands
 from fastq.transport.redis.binding import Binding, declare_bindings
 from fastq.transport.redis.deadletters import trim
 from fastq.transport.redis.keys import Keys
 from fastq.transport.redis.recover import MAX_CRASHES, Restored, restore_worker
 from fastq.transport.redis.registry import RegistryEntry, dead_workers, presence
+from fastq.transport.redis.slots import SWEEP, sweep_words
 from fastq.transport.redis.unacked import restore_unacked
 
 logger = logging.getLogger(__name__)
@@ -56,6 +57,14 @@ class Welcome(msgspec.Struct, frozen=True, kw_only=True):
     dispossessed: bool
     #: How many of this worker's queue keys are in the registry now.
     keys: int
+
+
+class Look(msgspec.Struct, frozen=True, kw_only=True):
+    """What came of a look at the others."""
+
+    restored: list[Restored]
+    #: How many messages wait for a slot, by task; of the tasks that have slots.
+    waiting: dict[str, int]
 
 
 class Lease:
@@ -150,23 +159,26 @@ class Janitor:
         restore_limit: int | None,
         queue_keys: Callable[[], Sequence[str]] = tuple,
         max_crashes: int = MAX_CRASHES,
-        slots: bool = False,
     ) -> None:
-        self._slots = slots
         self._endpoint, self._keys, self._max_crashes = endpoint, keys, max_crashes
         self._queue_keys = queue_keys
         self._visibility_timeout_s, self._restore_limit = visibility_timeout_s, restore_limit
         self._client: redis.Redis | None = None
 
-    def look(self, *, far: bool) -> list[Restored]:
+    def look(self, *, far: bool, slots: Sequence[str] = ()) -> Look:
         """Restore dead fastq workers; only those of this host unless `far`. Let in who waits for slots that they had.
-        Blocks; for an errand."""
+        `slots`: tasks that have any. Blocks; for an errand."""
         client = self._connected()
         dead = dead_workers(client, keys=self._keys)
-        if self._slots:
-            asked: Any = client
-            asked.eval(slots.SWEEP, *slots.sweep_words(self._keys))
-        return [self._restore(client, entry) for entry in dead if far or presence(entry) == "gone"]
+        waiting = self._sweep_slots(client, slots) if slots else {}
+        restored = [self._restore(client, entry) for entry in dead if far or presence(entry) == "gone"]
+        return Look(restored=restored, waiting=waiting)
+
+    def _sweep_slots(self, client: redis.Redis, tasks: Sequence[str]) -> dict[str, int]:
+        asked: Any = client
+        flat = asked.eval(SWEEP, *sweep_words(self._keys))
+        found = dict(zip(flat[::2], flat[1::2], strict=True))
+        return {task: int(found.get(task.encode(), 0)) for task in tasks}
 
     def sweep(self) -> int:
         """Restore what stock workers hold beyond the visibility timeout, and drop dead letters that are too old or too

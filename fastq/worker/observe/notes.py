@@ -8,6 +8,7 @@ from typing import Any
 from fastq import _core, clock
 from fastq.program import TaskInfo
 from fastq.transport.connect import Endpoint
+from fastq.worker.cluster.lease import Look
 from fastq.worker.lifecycle import STOPPING, State
 from fastq.worker.pipeline.intake import QueueKey
 from fastq.worker.poll import PULSE_S, Errands, Timers
@@ -69,6 +70,12 @@ class Notes:
         """A claim has been answered."""
         self._board.add("round_trips")
         self._board.add("round_trip_ns", int(took_s * 1e9))
+
+    def looked(self, look: Look) -> None:
+        """What dead workers had has been put back, and those who wait for slots have been counted."""
+        self.restored(sum(each.restored for each in look.restored))
+        if look.waiting:
+            self._board.put_for_slot([(task.encode(), count) for task, count in look.waiting.items()])
 
     def restored(self, count: int) -> None:
         """Messages of other workers have been put back."""
