@@ -19,7 +19,7 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Concatenate, Literal, overload
 
 from fastq.app import signals
-from fastq.app.canvas import embed_links
+from fastq.app.canvas import embed_links, named
 from fastq.app.provided import provide
 from fastq.app.routes import route
 from fastq.app.schedule import Scheduling, Timetable
@@ -32,6 +32,7 @@ from fastq.producer.handle import as_stored
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
+    from fastq.app.canvas import Signature, SignatureOptions
     from fastq.app.eager import Eager
     from fastq.app.running.context import Request
     from fastq.app.task import TaskArguments
@@ -172,6 +173,21 @@ class FastQ(Scheduling):
     ) -> Handle[Any]:
         """Send a task by its name, whoever has it. Raises as `Producer.send`."""
         return self._send(self.tasks.get(name) or name, args, kwargs or {}, options)
+
+    def signature(
+        self,
+        task: str | Mapping[str, Any],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        *,
+        immutable: bool = False,
+        **options: Unpack[SignatureOptions],
+    ) -> Signature[Any]:
+        """The signature of a task by its name, whoever has it; or the one that somebody has sent, as it is written.
+
+        Raises OptionError.
+        """
+        return named(self, task, args, kwargs or {}, immutable=immutable).set(**options)
 
     def AsyncResult(self, task_id: str) -> Handle[Any]:
         """The handle of a task that was sent, by whomever."""

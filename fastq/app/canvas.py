@@ -12,19 +12,27 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 from fastq.app import unfold
 from fastq.app.unfold import Sig
 from fastq.errors import OptionError
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
+    from typing_extensions import Self, Unpack
 
     from fastq.app.app import FastQ
     from fastq.app.task import BaseTask
     from fastq.producer import Handle
     from fastq.producer.group import GroupHandle
+    from fastq.producer.options import SendOptions
+
+    class SignatureOptions(SendOptions, total=False):
+        """Options of a send, and what follows it."""
+
+        link: Signature[Any] | Sequence[Signature[Any]]
+        link_error: Signature[Any] | Sequence[Signature[Any]]
+
 
 R = TypeVar("R")
 R2 = TypeVar("R2")
@@ -57,6 +65,22 @@ class Signature(Generic[R]):
         return hash(self.fields["task"])
 
     @property
+    def task(self) -> str:
+        """The name of its task; "celery.chain" and so on of workflows."""
+        return str(self.fields["task"])
+
+    @property
+    def args(self) -> Sequence[Any]:
+        """Its positional arguments."""
+        return tuple(self.fields["args"])
+
+    @property
+    def kwargs(self) -> Mapping[str, Any]:
+        """Its keyword arguments."""
+        found: Mapping[str, Any] = self.fields["kwargs"]
+        return found
+
+    @property
     def options(self) -> Mapping[str, Any]:
         """What was `set`, and what it is linked to."""
         found: Mapping[str, Any] = self.fields["options"]
@@ -73,15 +97,16 @@ class Signature(Generic[R]):
         found.app, found.fields = app, fields
         return found
 
-    def set(self, *, immutable: bool | None = None, **options: Any) -> Self:
-        """The same with options of a send: queue, countdown, priority, task_id and so on."""
+    def set(self, *, immutable: bool | None = None, **options: Unpack[SignatureOptions]) -> Self:
+        """The same with options of a send: queue, countdown, priority, task_id and so on. Raises OptionError."""
         fixed = self.fields["immutable"] if immutable is None else immutable
-        for name in ("link", "link_error"):
-            if name in options:
-                options[name] = _fields(options[name])
-        return self._changed(options={**self.fields["options"], **options}, immutable=fixed)
+        _check(options)
+        links = {name: _fields(options[name]) for name in ("link", "link_error") if name in options}
+        return self._changed(options={**self.fields["options"], **options, **links}, immutable=fixed)
 
-    def clone(self, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None, **options: Any) -> Self:
+    def clone(
+        self, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None, **options: Unpack[SignatureOptions]
+    ) -> Self:
         """The same with arguments before its own, keyword arguments and options."""
         return type(self)._of(self.app, unfold.partial(self.fields, args, kwargs)).set(**options)
 
@@ -115,7 +140,7 @@ class Signature(Generic[R]):
         return self.apply_async(args, kwargs)
 
     def apply_async(
-        self, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None, **options: Any
+        self, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None, **options: Unpack[SignatureOptions]
     ) -> Handle[R]:
         """Send it with options; the handle is that of its last task, and `parent` that of what comes before.
 
@@ -123,12 +148,14 @@ class Signature(Generic[R]):
         """
         from fastq.app.dispatch import dispatch
 
+        _check(options)
         found: Handle[R] = dispatch(self._home(), self.fields, args, kwargs, options)
         return found
 
-    def __call__(self) -> Any:
-        """Run it here and now, without a message: a task only. Raises UnknownTask."""
-        return self._home().find_task(self.fields["task"])(*self.fields["args"], **self.fields["kwargs"])  # type: ignore[operator]
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run it, a task, here and now with these arguments before its own, without a message. Raises UnknownTask."""
+        full = unfold.partial(self.fields, args, kwargs)
+        return self._home().find_task(full["task"])(*full["args"], **full["kwargs"])  # type: ignore[operator]
 
     def _home(self) -> FastQ:
         if self.app is None:
@@ -141,6 +168,21 @@ class chain(Signature[R]):
 
     __slots__ = ()
 
+    # Its result is that of its last task, as far as type checkers can count.
+    @overload
+    def __init__(self, only: Signature[R], /) -> None: ...
+    @overload
+    def __init__(self, a: Signature[Any], last: Signature[R], /) -> None: ...
+    @overload
+    def __init__(self, a: Signature[Any], b: Signature[Any], last: Signature[R], /) -> None: ...
+    @overload
+    def __init__(self, a: Signature[Any], b: Signature[Any], c: Signature[Any], last: Signature[R], /) -> None: ...
+    @overload
+    def __init__(
+        self, a: Signature[Any], b: Signature[Any], c: Signature[Any], d: Signature[Any], last: Signature[R], /
+    ) -> None: ...
+    @overload
+    def __init__(self: chain[Any], *tasks: Signature[Any] | Iterable[Signature[Any]]) -> None: ...
     def __init__(self, *tasks: Signature[Any] | Iterable[Signature[Any]]) -> None:
         given = _given(tasks)
         super().__init__(_app_of(given), unfold.chain_of(one.fields for one in given))
@@ -167,9 +209,14 @@ class group(Signature[list[R]]):
         return self.apply_async(args, kwargs)
 
     def apply_async(  # type: ignore[override]
-        self, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None, **options: Any
+        self, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None, **options: Unpack[SignatureOptions]
     ) -> GroupHandle[R]:
-        """Send all with options; they go to the broker together."""
+        """Send all with options; they go to the broker together. An empty group has ended: there is nothing to send."""
+        if self.app is None and not len(self):
+            from fastq.producer import GroupHandle
+            from fastq.producer.ids import uuids
+
+            return GroupHandle(options.get("task_id") or uuids(1)[0], [])
         found: Any = super().apply_async(args, kwargs, **options)
         return found  # type: ignore[no-any-return]
 
@@ -207,14 +254,6 @@ class chord(Signature[R]):
         return made.apply_async(**options)  # type: ignore[no-any-return]
 
 
-def signature(app: FastQ, fields: Mapping[str, Any] | Signature[Any]) -> Signature[Any]:
-    """The signature that a message or an argument carries, of this application."""
-    if isinstance(fields, Signature):
-        return fields
-    kind = _KINDS.get(unfold.kind_of(fields), Signature)
-    return kind._of(app, dict(fields))
-
-
 _KINDS: dict[str, type[Signature[Any]]] = {"chain": chain, "group": group, "chord": chord}
 
 
@@ -235,6 +274,21 @@ def of_task(
     return Signature(task.app, unfold.signature(task.name, args=args, kwargs=kwargs, immutable=immutable))
 
 
+def named(
+    app: FastQ, task: str | Mapping[str, Any], args: Sequence[Any], kwargs: Mapping[str, Any], *, immutable: bool
+) -> Signature[Any]:
+    """What `app.signature` returns. Raises OptionError for a mapping that is none."""
+    if isinstance(task, str):
+        known = app.tasks.get(task)
+        if known is not None:
+            return of_task(known, args, kwargs, immutable=immutable)
+        return Signature(app, unfold.signature(task, args=args, kwargs=kwargs, immutable=immutable))
+    if not isinstance(task.get("task"), str):
+        raise OptionError(f"a signature as it is written has task, args, kwargs and options, unlike {task!r:.200}")
+    whole = {**unfold.signature(task["task"]), **task}
+    return _KINDS.get(unfold.kind_of(whole), Signature)._of(app, unfold.partial(whole, args, kwargs))
+
+
 def mapped(task: BaseTask[Any, R], items: Iterable[Any], *, name: str) -> Signature[list[R]]:
     """One message that has the task called for each item: `celery.map`, or `celery.starmap` for tuples of arguments."""
     kwargs = {"task": of_task(task, (), {}).fields, "it": list(items)}
@@ -247,6 +301,14 @@ def chunked(task: BaseTask[Any, R], items: Iterable[Sequence[Any]], size: int) -
     while some := list(islice(rest, size)):
         found.append(mapped(task, some, name="celery.starmap"))
     return group(found)
+
+
+def _check(options: Mapping[str, Any]) -> None:
+    """Raises OptionError for an option that no send has."""
+    for name in options:
+        if name not in unfold.OPTIONS:
+            known = ", ".join(sorted(unfold.OPTIONS))
+            raise OptionError(f"there is no option {name!r} of a signature; the options are {known}")
 
 
 def embed_links(options: dict[str, Any]) -> dict[str, Any]:
@@ -276,7 +338,7 @@ def _app_of(tasks: Iterable[Signature[Any]]) -> FastQ | None:
 
 def _joined(one: Signature[Any], other: Signature[Any]) -> Signature[Any]:
     app = one.app or other.app
-    if isinstance(one, group) and one.fields["kwargs"]["tasks"]:
+    if isinstance(one, group):
         return chord._of(app, unfold.chord_of(one.fields, other.fields))
     steps = [step for part in (one, other) for step in _steps(part)]
     return chain._of(app, unfold.chain_of(steps))

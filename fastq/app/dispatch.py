@@ -75,7 +75,14 @@ def pushes(app: FastQ, calls: Sequence[Call]) -> Iterator[Push]:
 
 def handle_of(app: FastQ, node: Node) -> Any:
     """The handle of a node, and of those before it: of a task or of a group."""
-    parent = handle_of(app, node.parent) if node.parent is not None else None
+    found = None
+    # From the first to the last: there may be more of them than Python lets functions call each other.
+    for one in reversed([node, *node.before()]):
+        found = _handle(app, one, parent=found)
+    return found
+
+
+def _handle(app: FastQ, node: Node, *, parent: Any) -> Any:
     if node.members is not None:
         return GroupHandle(node.id, [handle_of(app, member) for member in node.members], parent=parent)
     task = app.tasks.get(node.name)

@@ -119,7 +119,7 @@ class _Executor(Executor):
     def caller(self, task: BaseTask[Any, Any]) -> Any:
         """What calls the function; of a coroutine function, what runs it to its end."""
         found = super().caller(task)
-        return _to_its_end(found) if task.is_coroutine else found
+        return to_its_end(found) if task.is_coroutine else found
 
 
 class _EverySlot(Slots):
@@ -300,7 +300,7 @@ def composing(app: FastQ) -> Any:
     return {name: given[name] for name in ("queue", "priority", "wire", "transport_options", "use_ssl")}
 
 
-def _to_its_end(call: Callable[..., Coroutine[Any, Any, Any]]) -> Callable[..., Any]:
+def to_its_end(call: Callable[..., Coroutine[Any, Any, Any]]) -> Callable[..., Any]:
     """Runs a coroutine in an event loop of its own; beside the loop of this thread, if there is one."""
 
     def run(*args: Any, **kwargs: Any) -> Any:

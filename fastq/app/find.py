@@ -10,7 +10,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from fastq.errors import ApplicationError, FastqError
-from fastq.importing import last_line, look_here_first
+from fastq.importing import last_line, look_here_first, place_of
 
 if TYPE_CHECKING:
     from fastq.app.app import FastQ
@@ -34,7 +34,8 @@ def find_native(name: str | None) -> FastQ | None:
         if importlib.util.find_spec("celery") is not None:
             return None
         details = traceback.format_exc()
-        raise ApplicationError(f"-A {name}: importing it failed: {last_line(error)}", details=details) from error
+        message = f"-A {name}: importing it failed: {last_line(error)}{place_of(error)}"
+        raise ApplicationError(message, details=details) from error
     if found is None and importlib.util.find_spec("celery") is None:
         raise ApplicationError(f"-A {name}: there is no FastQ application in it; name it as module:attribute")
     return found
@@ -48,7 +49,7 @@ def import_tasks(app: FastQ) -> None:
         raise
     except Exception as error:
         details = traceback.format_exc()
-        message = f"importing the tasks of {app.name!r} failed: {last_line(error)}"
+        message = f"importing the tasks of {app.name!r} failed: {last_line(error)}{place_of(error)}"
         raise ApplicationError(message, details=details, exit_code=1) from error
 
 

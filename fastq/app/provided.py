@@ -41,9 +41,23 @@ _MAKERS = {"celery.map": _map, "celery.starmap": _starmap, "celery.accumulate": 
 
 
 def _call(app: FastQ, sig: Any, args: Sequence[Any]) -> Any:
+    """Call a function; a coroutine runs in the child's event loop, or for tests in one of its own, to its end."""
     from fastq.app.running.arguments import caller_of
 
     task = app.find_task(sig["task"])
     prefix = (task,) if task.options.bind else ()
     call = caller_of(task.function, name=task.name, prefix=prefix)
-    return call(*args, *sig["args"], **sig["kwargs"])
+    run = _to_its_end(call) if task.is_coroutine else call
+    return run(*args, *sig["args"], **sig["kwargs"])
+
+
+def _to_its_end(call: Callable[..., Any]) -> Callable[..., Any]:
+    import asyncio
+
+    from fastq.app.eager import to_its_end
+    from fastq.app.running import context
+
+    loop = context.loop
+    if loop is None:
+        return to_its_end(call)
+    return lambda *args, **kwargs: asyncio.run_coroutine_threadsafe(call(*args, **kwargs), loop).result()

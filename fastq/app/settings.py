@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import logging
 import re
 from collections.abc import Mapping
 from typing import Any, Literal
@@ -11,6 +12,11 @@ from typing import Any, Literal
 import msgspec
 
 from fastq.errors import SettingError
+
+logger: logging.Logger = logging.getLogger(__name__)
+
+#: How names begin that are meant as settings.
+_BEGINNINGS = ("accept_content", "beat_", "broker_", "event_", "redis_", "result_", "task_", "worker_")
 
 #: In front of a value on the command line.
 _CAST = re.compile(r"^\((?:dict|list|tuple|int|float|bool|str|json)\)")
@@ -97,10 +103,13 @@ class Settings(msgspec.Struct, kw_only=True):
         """The queue of a task that nobody has routed."""
         return self.task_default_queue or ("celery" if self.wire == "celery" else "fastq")
 
-    def update(self, found: Mapping[str, Any], *, where: str, strict: bool = True) -> None:
+    def update(
+        self, found: Mapping[str, Any] | None = None, *, where: str = "conf.update", strict: bool = True, **more: Any
+    ) -> None:
         """Take over what is given, checked; unless `strict`, text may stand for numbers and switches.
 
         Raises SettingError for an unknown name or a value of the wrong type."""
+        found = {**(found or {}), **more}
         unknown = [name for name in found if name not in self.__struct_fields__]
         if unknown:
             raise SettingError(f"{where}: {_unknown(unknown[0], self.__struct_fields__)}")
@@ -141,16 +150,28 @@ def read_object(source: Any, *, namespace: str = "") -> dict[str, Any]:
     """The settings in a module (or its dotted name), a class, an object or a mapping.
 
     With a namespace only what begins with it counts: namespace="FASTQ" reads FASTQ_BROKER_URL as broker_url. Without,
-    names in lower case that are settings count, so that a module may hold other things. Raises SettingError for a
-    module that is not there.
+    names in lower case that are settings count, so that a module may hold other things; those that begin as settings do
+    and are none, misspelt ones and some of Celery's, are named in the log. Raises SettingError for a module that is not
+    there.
     """
     found = _fields(_load(source))
     if not namespace:
         if isinstance(source, Mapping):
             return found
+        _warn_of(found, source)
         return {name: value for name, value in found.items() if name in Settings.__struct_fields__}
     prefix = f"{namespace.upper()}_"
     return {name[len(prefix) :].lower(): value for name, value in found.items() if name.upper().startswith(prefix)}
+
+
+def _warn_of(found: Mapping[str, Any], source: Any) -> None:
+    unknown = [
+        name
+        for name, value in found.items()
+        if name.startswith(_BEGINNINGS) and name not in Settings.__struct_fields__ and not callable(value)
+    ]
+    if unknown:
+        logger.warning("config_from_object(%r): these are no settings of native applications: %s", source, unknown)
 
 
 def _load(source: Any) -> Any:

@@ -26,16 +26,15 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from fastq.app.app import FastQ
+    from fastq.app.canvas import SignatureOptions
     from fastq.app.running.context import Request
     from fastq.producer.handle import AsyncHandle, Handle
     from fastq.producer.options import SendOptions
 
-    class TaskSendOptions(SendOptions, total=False):
-        """Options of a send, and what follows it; `unique=False` sends a unique task whatever waits."""
+    class TaskSendOptions(SignatureOptions, total=False):
+        """The same; `unique=False` sends a unique task whatever waits."""
 
         unique: bool
-        link: Signature[Any] | Sequence[Signature[Any]]
-        link_error: Signature[Any] | Sequence[Signature[Any]]
 
 
 P = ParamSpec("P")

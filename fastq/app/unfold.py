@@ -20,34 +20,22 @@ import msgspec
 
 from fastq.errors import OptionError
 from fastq.producer.ids import uuids
+from fastq.producer.options import Options
 
 #: A signature as it travels: task, args, kwargs, options, subtask_type, immutable.
 Sig = dict[str, Any]
 
 #: Options of a signature that are options of a send. Others concern Celery's own way of sending, or the workflow.
-_SENT: Final = frozenset(
-    {
-        "queue",
-        "priority",
-        "countdown",
-        "eta",
-        "expires",
-        "headers",
-        "ignore_result",
-        "task_id",
-        "time_limit",
-        "soft_time_limit",
-        "shadow",
-        "reply_to",
-        "root_id",
-        "parent_id",
-        "group_id",
-        "group_index",
-    }
-)
+_SENT: Final = frozenset(Options.__struct_fields__) - {"retries", "embed"}
+
+#: What may be said of a signature.
+OPTIONS: Final = _SENT | {"link", "link_error"}
 
 #: What a chain or chord passes on by itself, and not as an option of what it sends first.
 _OF_THE_WHOLE: Final = ("task_id", "chord", "group_id", "group_index", "link", "link_error", "chain")
+
+#: So many are written into each other at most: who reads JSON reads no lists of any depth.
+_PARENTS: Final = 100
 
 
 class Node:
@@ -59,17 +47,25 @@ class Node:
         self.id, self.name, self.members = task_id, name, members
         self.parent: Node | None = None
 
-    def first(self) -> Node:
-        """The earliest of those that come before it."""
-        node = self
-        while node.parent is not None:
+    def before(self) -> list[Node]:
+        """Those that come before it, the nearest first."""
+        found, node = list[Node](), self.parent
+        while node is not None:
+            found.append(node)
             node = node.parent
-        return node
+        return found
+
+    def first(self) -> Node:
+        """The earliest of those that come before it, or itself."""
+        return (self.before() or [self])[-1]
 
     def as_tuple(self) -> list[Any]:
-        """As Celery writes results down: [[id, parent], members]."""
-        parent = self.parent.as_tuple() if self.parent is not None else None
-        return [[self.id, parent], None if self.members is None else [member.as_tuple() for member in self.members]]
+        """As Celery writes results down: [[id, parent], members]; of a long chain the nearest parents only."""
+        written: Any = None
+        for node in reversed([self, *self.before()[:_PARENTS]]):
+            members = None if node.members is None else [member.as_tuple() for member in node.members]
+            written = [[node.id, written], members]
+        return written  # type: ignore[no-any-return]
 
 
 class Call(msgspec.Struct, frozen=True, kw_only=True):
@@ -161,7 +157,7 @@ def steps_of(tasks: Iterable[Sig]) -> list[Sig]:
             if len(members) == 1:
                 left += _spliced(members)
                 continue
-            if not members and (left or found):
+            if not members and left and not found:
                 continue
             if found:
                 step = chord_of(group_of(members, **step["options"]), found.pop())

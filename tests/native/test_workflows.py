@@ -82,8 +82,15 @@ def loop(*args: int) -> Signature[int]:
         (lambda: add.starmap([(1, 1), (2, 2)]), [2, 4]),
         (lambda: flows.note.map(["m1", "m2"]), ["m1", "m2"]),
         (lambda: add.chunks([(1, 1), (2, 2), (3, 3)], 2), [[2, 4], [6]]),
+        (lambda: group([]), []),
+        (lambda: group([]) | total.s(5), 5),
+        (lambda: add.s(1, 1) | group([]), 2),
+        (lambda: add.s(1, 1) | group([]) | total.s(5) | add.s(1), 6),
+        (lambda: group([]) | group(total.s(1), total.s(2)), [1, 2]),
+        (lambda: flow_loops.plus.starmap([(1, 1), (2, 2)]).set(queue="loops"), [2, 4]),
+        (lambda: flows.app.signature("f.add", (1, 1)) | flows.app.signature(add.s().fields, (3,)), 5),
     ],
-    ids=range(18),
+    ids=range(25),
 )
 @pytest.mark.usefixtures("flow")
 def test_a_workflow_has_the_result_that_celery_gives_it(workflow: Any, value: Any) -> None:
@@ -105,6 +112,44 @@ def test_handles_know_what_came_before() -> None:
     assert header.get(RESULT_S) == [3, 4]
     assert header.parent.get(RESULT_S) == 2
     assert (header.ready(), header.successful(), header.failed(), header.completed_count()) == (True, True, False, 2)
+
+
+@pytest.mark.usefixtures("flow")
+def test_a_chain_may_be_longer_than_python_calls_deep() -> None:
+    handle: Any = chain(add.s(0), *[add.s(1)] * 1100).apply_async(queue="nobody")
+    before = 0
+    while (handle := handle.parent) is not None:
+        before += 1
+    assert before == 1100
+
+
+def test_a_signature_shows_its_parts_and_can_be_called() -> None:
+    one = add.s(1, y=2)
+    assert (one.task, one.args, one.kwargs, add.s(1)(4)) == ("f.add", (1,), {"y": 2}, 5)
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda: add.s(1).set(contdown=1),  # type: ignore[call-arg]
+        lambda: (add.s(1) | add.s(1)).apply_async(contdown=1),  # type: ignore[call-arg]
+    ],
+    ids=["set", "apply_async"],
+)
+def test_an_option_that_does_not_exist_is_an_error(use: Any) -> None:
+    with pytest.raises(OptionError, match="there is no option 'contdown' of a signature; the options are"):
+        use()
+
+
+@pytest.mark.usefixtures("flow")
+def test_what_follows_a_cancelled_task_is_revoked_and_its_chord_ends() -> None:
+    rest: Any = chain(add.s(1, 1), add.s(1), add.s(1)).apply_async(countdown=0.3)
+    whole: Any = chord([chain(add.s(1, 1), add.s(1)), add.s(1, 1)], total.s()).apply_async(countdown=0.3)
+    rest.parent.parent.cancel()
+    whole.parent.children[0].parent.cancel()
+    assert rest.wait(RESULT_S).status == "REVOKED"
+    with pytest.raises(TaskFailed, match="TaskRevokedError"):
+        whole.get(RESULT_S)
 
 
 def test_results_say_where_tasks_come_from(flow: Lab) -> None:
@@ -217,7 +262,7 @@ def test_progress_is_seen(flow: Lab, client: celery.Celery, task: Any) -> None:
 
 def test_what_cannot_be_sent_is_said_here() -> None:
     with pytest.raises(OptionError, match="a workflow is made of signatures"):
-        chain(add, 1)  # type: ignore[arg-type]
+        chain(add, 1)  # type: ignore[call-overload]
     with pytest.raises(OptionError, match="a chain without tasks"):
         chain(group(add.s(1)), chain()).clone()._changed(kwargs={"tasks": []}).delay()
     with pytest.raises(OptionError, match="no task of an application"):

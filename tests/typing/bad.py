@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fastq import FastQ, Task
+from fastq import FastQ, Task, chain
 
 app = FastQ("typed")
 
@@ -36,6 +36,11 @@ value: bytes = fetch("x")  # mypy: assignment; pyright: reportAssignmentType
 add.apply_async((1,), contdown=3)  # mypy: call-arg; pyright: reportCallIssue
 add.apply_async((1,), countdown="soon")  # mypy: arg-type; pyright: reportArgumentType
 add.apply_async(1)  # mypy: arg-type; pyright: reportArgumentType
+
+add.si("x")  # mypy: arg-type; pyright: reportArgumentType
+add.s(1).set(contdown=3)  # mypy: call-arg; pyright: reportCallIssue
+chain(add.s(1), add.s(2)).apply_async(contdown=3)  # mypy: call-arg; pyright: reportCallIssue
+words: str = chain(add.s(1), add.s(2)).delay().get()  # mypy: assignment; pyright: reportAssignmentType
 
 
 async def in_a_loop() -> None:

@@ -9,8 +9,8 @@ from typing import Any
 import msgspec
 from typing_extensions import assert_type
 
-from fastq import CoroutineTask, FastQ, Task, crontab, signals
-from fastq.producer import AsyncHandle, Handle
+from fastq import CoroutineTask, FastQ, Signature, Task, chain, chord, crontab, group, signals
+from fastq.producer import AsyncHandle, GroupHandle, Handle
 
 app = FastQ("typed", broker="redis://127.0.0.1:6379/0", backend="redis://127.0.0.1:6379/0", wire="fastq")
 
@@ -93,6 +93,21 @@ def calls() -> None:
     coroutine.close()
     assert_type(fetch.delay("http://x", times=3).get(), bytes)
     assert_type(bound_fetch.delay("http://x").get(), bytes)
+
+
+def workflows() -> None:
+    paid = charge.s(Order(1))
+    assert_type(paid, Signature[Receipt])
+    assert_type(with_options.si("a"), Signature[list[str]])
+    assert_type((paid | with_options.s()).delay().get(), list[str])
+    assert_type(chain(paid).delay().get(), Receipt)
+    assert_type(chain(paid, fetch.s("x"), with_options.s()).apply_async(queue="x", link=paid).get(), list[str])
+    assert_type(chain([paid, fetch.s("x")]).delay().get(), Any)
+    assert_type(group(paid, charge.s(Order(2))).delay().get(), list[Receipt])
+    assert_type(group(charge.s(Order(n)) for n in range(3)).delay(), GroupHandle[Receipt])
+    assert_type(chord([paid], bound.s()).delay().get(), str)
+    assert_type(paid.set(queue="x", countdown=3).apply_async(priority=3), Handle[Receipt])
+    assert_type(app.signature("elsewhere", (1,), queue="x"), Signature[Any])
 
 
 async def calls_with_a_loop() -> None:

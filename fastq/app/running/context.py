@@ -10,6 +10,8 @@ from fastq.app.running.message import Message, open_message
 from fastq.errors import TaskError
 
 if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop
+
     from fastq.app.task import BaseTask
     from fastq.program import Door
 
@@ -179,6 +181,10 @@ requests: Stack = Stack()
 running: ContextVar[tuple[BaseTask[Any, Any], Request] | tuple[BaseTask[Any, Any], Request, Door] | None] = ContextVar(
     "fastq_running", default=None
 )
+
+
+#: In a child of coroutines: its event loop, for functions that run beside it in a thread.
+loop: AbstractEventLoop | None = None
 
 
 def current() -> tuple[BaseTask[Any, Any], Request] | None:

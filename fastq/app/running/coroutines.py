@@ -162,6 +162,7 @@ class Flown:
 
     async def _call_in_thread(self) -> Any:
         own, crew = contextvars.copy_context(), self.crew
+        context.loop = asyncio.get_running_loop()
         self.door.hold()
         async with crew.turn:
             self.door.begin()

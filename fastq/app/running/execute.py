@@ -467,8 +467,12 @@ class Executor:
         logger.info("Discarding revoked task: %s[%s]%s", task.name, request.id, verdict.reason)
         fields = {**REVOKED, "exc_message": [verdict.kind]}
         stored = (0, b"")
-        if not self.ignores(task, request):
+        stores = not self.ignores(task, request)
+        if stores:
             stored = self.results.commands("REVOKED", fields, request=request)
+        if request.embed:
+            more = self.follow.revoke(request, fields, stores=stores)
+            stored = stored[0] + more[0], stored[1] + more[1]
         if request.embed.get("chord"):
             stored = self.counted(request, End(state="REVOKED", fields=fields), stored)[1]
         facts: dict[str, Any] = {

@@ -71,9 +71,15 @@ class Follow:
         self._call_back(embed.get("errbacks") or (), request, error, traceback=traceback)
         return stored
 
+    def revoke(self, request: Request, fields: Any, *, stores: bool) -> Stored:
+        """What stores REVOKED for the rest of the chain of a task that was not run, or not to its end."""
+        later = request.embed.get("chain") or ()
+        return self._fail_all(later, fields, traceback=None, stores=stores, request=request, state="REVOKED")
+
     def _fail_all(
-        self, sigs: Iterable[Sig], fields: Any, *, traceback: str | None, stores: bool, request: Request
-    ) -> Stored:
+        self, sigs: Iterable[Sig], fields: Any, *, traceback: str | None, stores: bool, request: Request,
+        state: str = "FAILURE",
+    ) -> Stored:  # fmt: skip
         """What stores a failure for tasks that will not run; their parts of chords are counted here."""
         count, data = 0, b""
         for sig in _tasks_in(sigs):
@@ -82,10 +88,12 @@ class Follow:
             if not task_id:
                 continue
             if stores:
-                one = self.results.foreign(task_id, fields, traceback=traceback, group_id=options.get("group_id"))
+                one = self.results.foreign(
+                    task_id, fields, traceback=traceback, group_id=options.get("group_id"), state=state
+                )
                 count, data = count + one[0], data + one[1]
             if options.get("chord"):
-                self._count(options["chord"], task_id, "FAILURE", fields, place=options.get("group_index"),
+                self._count(options["chord"], task_id, state, fields, place=options.get("group_index"),
                             group_id=options.get("group_id"), stored=(0, b""), request=request)  # fmt: skip
         return count, data
 
@@ -145,7 +153,7 @@ class Follow:
         failed = next((part for part in ended if part[1] in ("FAILURE", "REVOKED")), None)
         if failed is not None:
             error = ChordError(f"Dependency {failed[0]} raised {_shown(failed[2])}")
-            logger.error("Chord %r raised: %s", request.group, error)
+            logger.error("Chord %r raised: %s", keys.group.decode(), error)
             self._fail_body(keys, body, error, request=request)
             return
         values = [part[2] for part in ended]
@@ -156,7 +164,7 @@ class Follow:
         try:
             self._send_body(keys, token, plan)
         except BrokerError as error:
-            logger.exception("Chord callback for %r raised: %r", request.group, error)
+            logger.exception("Chord callback for %r raised: %r", keys.group.decode(), error)
             self._fail_body(keys, body, ChordError(f"Callback error: {error!r}"), request=request)
 
     def _send_body(self, keys: chord.Keys, token: str, plan: Plan) -> None:

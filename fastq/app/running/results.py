@@ -62,11 +62,13 @@ class Results:
             return set_commands(key, data, expires_s)
         return guarded(key, data, expires_s, began="" if state in ENDS else began)
 
-    def foreign(self, task_id: str, error: Any, *, traceback: str | None, group_id: str | None) -> tuple[int, bytes]:
+    def foreign(
+        self, task_id: str, error: Any, *, traceback: str | None, group_id: str | None, state: str = "FAILURE"
+    ) -> tuple[int, bytes]:
         """The same for the failure of a task that will not run. `error` is what `error_fields` returns."""
         if not self.enabled:
             return 0, b""
-        fields = {"status": "FAILURE", "result": error, "traceback": traceback, "children": []}
+        fields = {"status": state, "result": error, "traceback": traceback, "children": []}
         group = {"group_id": group_id} if group_id else {}
         record = {**fields, "date_done": moment(clock.now()), **group, "task_id": task_id}
         return guarded(self.key_prefix + task_id.encode(), encode_text(record).encode(), self.expires_s)

@@ -9,7 +9,7 @@ from typing import Any
 
 from fastq.config.settings import WorkerOptions
 from fastq.errors import ApplicationError
-from fastq.importing import last_line, look_here_first
+from fastq.importing import last_line, look_here_first, place_of
 
 
 def find(options: WorkerOptions) -> Any:
@@ -81,11 +81,5 @@ def _raised_in_user_code(error: BaseException) -> bool:
 
 def _failed(name: str, error: BaseException) -> ApplicationError:
     return ApplicationError(
-        f"-A {name}: importing it failed: {last_line(error)}{_place(error)}", details=traceback.format_exc()
+        f"-A {name}: importing it failed: {last_line(error)}{place_of(error)}", details=traceback.format_exc()
     )
-
-
-def _place(error: BaseException) -> str:
-    frames = traceback.extract_tb(error.__traceback__)
-    outside = [frame for frame in frames if "importlib" not in frame.filename]
-    return f" ({outside[-1].filename}:{outside[-1].lineno})" if outside else ""

@@ -14,7 +14,7 @@ from fastq.compat.celery.find import find
 from fastq.compat.celery.settle import Settled, settle_in
 from fastq.config.settings import WorkerOptions
 from fastq.errors import ApplicationError, FastqError
-from fastq.importing import last_line
+from fastq.importing import last_line, place_of
 from fastq.program import Door, ProgramInfo, Question, Reply, Worker
 
 
@@ -27,7 +27,8 @@ def _explained(doing: str) -> Iterator[None]:
         raise
     except Exception as error:
         details = traceback.format_exc()
-        raise ApplicationError(f"{doing} failed: {last_line(error)}", details=details, exit_code=1) from error
+        message = f"{doing} failed: {last_line(error)}{place_of(error)}"
+        raise ApplicationError(message, details=details, exit_code=1) from error
 
 
 class CeleryProgram:
