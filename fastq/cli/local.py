@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from fastq.config.nodename import node_name
 from fastq.errors import SurroundingsError
-from fastq.monitor.local import LocalWorker, local_workers
-from fastq.monitor.snapshot import Child
+
+if TYPE_CHECKING:
+    from fastq.monitor.local import LocalWorker
+    from fastq.monitor.snapshot import Child
 
 
 def node_option() -> click.Option:
@@ -19,6 +23,8 @@ def node_option() -> click.Option:
 
 def chosen(node: str | None) -> list[LocalWorker]:
     """The workers to look at. Raises SurroundingsError if there are none."""
+    from fastq.monitor.local import local_workers  # needs the core; commands that run anywhere import this module, too
+
     name = None if node is None else node_name(node)
     found = local_workers(name)
     if not found:
