@@ -301,7 +301,9 @@ class FastQ(Scheduling):
         if isinstance(task, str):
             name, own = task, {}
         else:
-            name, own = task.name, _own_options(task)
+            name, own = task.name, task.sent_options
+            if self.ignores_results(task):
+                own = {**own, "ignore_result": True}
         if self.conf.task_routes:
             routed = route(self.conf.task_routes, name, args=args, kwargs=kwargs, options=options, task=task)
             own = {**own, **routed}
@@ -313,6 +315,13 @@ class FastQ(Scheduling):
         if "link" in chosen or "link_error" in chosen:
             chosen["embed"] = embed_links(chosen)
         return name, chosen
+
+    def ignores_results(self, task: BaseTask[Any, Any] | None) -> bool:
+        """Whether nobody stores what it returns, unless a send says otherwise. None: a task of another program."""
+        if task is None:
+            return False
+        own = task.options.ignore_result
+        return self.conf.task_ignore_result if own is None else own
 
     def _lineage(self) -> dict[str, str]:
         """What is sent inside of a task says so."""
@@ -410,14 +419,6 @@ class BoundDecorator:
 
 #: Options that are about several tasks of one key, and are checked.
 _KEYED = frozenset({"unique", "unique_for", "max_running", "max_running_key"})
-
-#: Options of a task that go into its messages.
-_SENT = ("queue", "priority", "expires")
-
-
-def _own_options(task: BaseTask[Any, Any]) -> dict[str, Any]:
-    own = task.options
-    return {name: value for name in _SENT if (value := getattr(own, name)) is not None}
 
 
 def _is_marked(chosen: Mapping[str, Any]) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from fastq.app.task import check_call
 from fastq.app.unfold import Call, Header, Node, Plan, Sig, unfold
 from fastq.errors import SettingError
 from fastq.producer.group import GroupHandle
@@ -22,12 +23,19 @@ def dispatch(
     kwargs: Mapping[str, Any] | None,
     options: Mapping[str, Any],
 ) -> Any:
-    """Send a signature now. Raises BrokerError, ResultsUnavailable, OptionError or SettingError."""
+    """Send a signature now. Raises BrokerError, ResultsUnavailable, OptionError or SettingError.
+
+    Raises TypeError, before anything is sent, if one of the tasks that are sent now does not take its arguments. Later
+    steps of a chain, and bodies, get theirs from what comes before: they fail where they run.
+    """
     given = {name: _plain(value) for name, value in options.items() if value is not None}
     plan, node = unfold(sig, args, kwargs, **app._lineage(), **given)
+    for call in plan.calls:
+        if (task := app.tasks.get(call.name)) is not None:
+            check_call(task, call.args, call.kwargs)
     send(app, plan)
     app._sent(node)
-    return handle_of(app, node)
+    return handle_of(app, node, said={call.options.get("task_id"): call.options for call in plan.calls})
 
 
 def _plain(value: Any) -> Any:
@@ -73,19 +81,25 @@ def pushes(app: FastQ, calls: Sequence[Call]) -> Iterator[Push]:
         yield app.producer.compose(name, call.args, call.kwargs, **chosen)
 
 
-def handle_of(app: FastQ, node: Node) -> Any:
+#: What messages say, by the ids of their tasks.
+Said = Mapping[str | None, Mapping[str, Any]]
+
+
+def handle_of(app: FastQ, node: Node, *, said: Said) -> Any:
     """The handle of a node, and of those before it: of a task or of a group."""
     found = None
     # From the first to the last: there may be more of them than Python lets functions call each other.
     for one in reversed([node, *node.before()]):
-        found = _handle(app, one, parent=found)
+        found = _handle(app, one, parent=found, said=said)
     return found
 
 
-def _handle(app: FastQ, node: Node, *, parent: Any) -> Any:
+def _handle(app: FastQ, node: Node, *, parent: Any, said: Said) -> Any:
     if node.members is not None:
-        return GroupHandle(node.id, [handle_of(app, member) for member in node.members], parent=parent)
+        return GroupHandle(node.id, [handle_of(app, member, said=said) for member in node.members], parent=parent)
     task = app.tasks.get(node.name)
     found = app.producer.handle(node.id, **({"decode": task.decode} if task is not None else {}))
     found.parent = parent
+    asked = said.get(node.id, node.options).get("ignore_result")
+    found.ignored = bool(app.ignores_results(task) if asked is None else asked)
     return found

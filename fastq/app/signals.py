@@ -12,8 +12,10 @@ task is sent. An error in a receiver is logged, and nothing else suffers from it
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from typing import Any, TypeVar
+from collections.abc import Callable, Hashable
+from typing import Any, Literal, TypeVar, overload
+
+from fastq.errors import OptionError
 
 logger: logging.Logger = logging.getLogger(__name__)
 
@@ -25,33 +27,68 @@ class Signal:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        #: (receiver, the sender whose signals it wants; None: all).
-        self.receivers: list[tuple[Callable[..., Any], Any]] = []
+        #: (receiver, the sender whose signals it wants; None: all; the `dispatch_uid` it was connected with, or None).
+        self.receivers: list[tuple[Callable[..., Any], Any, Hashable]] = []
 
     def __repr__(self) -> str:
         return f"<Signal {self.name}>"
 
-    def connect(self, receiver: Receiver | None = None, *, sender: Any = None) -> Any:
+    @overload
+    def connect(
+        self, receiver: Receiver, *, sender: Any = None, weak: Literal[False] = False, dispatch_uid: Hashable = None
+    ) -> Receiver: ...
+    @overload
+    def connect(
+        self, *, sender: Any = None, weak: Literal[False] = False, dispatch_uid: Hashable = None
+    ) -> Callable[[Receiver], Receiver]: ...
+    def connect(
+        self,
+        receiver: Callable[..., Any] | None = None,
+        *,
+        sender: Any = None,
+        weak: bool = False,
+        dispatch_uid: Hashable = None,
+    ) -> Any:
         """Call `receiver(sender=..., **fields)` from now on; as a decorator, with or without arguments.
 
-        `sender`: only for this one: a task, or its name. A receiver is held as long as the process lives.
+        `sender`: only for this one: a task, or its name. `dispatch_uid`: a name for the connection, by which it is made
+        once for each sender, whatever function comes with it, and can be disconnected. A receiver is held until it is
+        disconnected, which is what `weak=False` says in Celery; raises OptionError for `weak=True`.
         """
+        if weak:
+            raise OptionError(
+                f"weak=True: receivers of {self.name} are held, none goes away by itself; leave it out, and call "
+                "disconnect when the receiver is not wanted any more"
+            )
         if receiver is None:
-            return lambda function: self.connect(function, sender=sender)
-        if (receiver, sender) not in self.receivers:
-            self.receivers.append((receiver, sender))
+            return lambda function: self.connect(function, sender=sender, dispatch_uid=dispatch_uid)
+        if not callable(receiver):
+            raise OptionError(f"a receiver of {self.name} is to be a function, not {receiver!r:.200}")
+        if self._place(receiver, sender, dispatch_uid) is None:
+            self.receivers.append((receiver, sender, dispatch_uid))
         return receiver
 
-    def disconnect(self, receiver: Callable[..., Any], *, sender: Any = None) -> bool:
-        """Do not call it any more. False if it was not connected."""
-        if (receiver, sender) not in self.receivers:
+    def disconnect(
+        self, receiver: Callable[..., Any] | None = None, *, sender: Any = None, dispatch_uid: Hashable = None
+    ) -> bool:
+        """Do not call it any more: the one with this `dispatch_uid`, or this function if it was connected without.
+        False if it was not connected."""
+        place = self._place(receiver, sender, dispatch_uid)
+        if place is None:
             return False
-        self.receivers.remove((receiver, sender))
+        del self.receivers[place]
         return True
+
+    def _place(self, receiver: Callable[..., Any] | None, sender: Any, uid: Hashable) -> int | None:
+        """Where a connection is in the list: a uid stands for the function."""
+        for place, (function, wanted, known) in enumerate(self.receivers):
+            if known == uid and wanted == sender and (uid is not None or function == receiver):
+                return place
+        return None
 
     def send(self, sender: Any, **fields: Any) -> None:
         """Call every receiver. What one raises is logged with its name; SystemExit and the like are let through."""
-        for receiver, wanted in tuple(self.receivers):
+        for receiver, wanted, _ in tuple(self.receivers):
             if wanted is not None and not _is_meant(wanted, sender):
                 continue
             try:

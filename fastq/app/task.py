@@ -65,6 +65,8 @@ class TaskOptions(msgspec.Struct, frozen=True, kw_only=True):
     rate_limit: str | None = None
     expires: float | None = None
     send_events: bool = True
+    #: Refuse a send whose arguments the function does not take, with the TypeError that it would raise itself.
+    typing: bool = True
     #: One waiting or running task per key: True (all arguments), an argument's name, or a function of the arguments
     #: that returns the key. Sending another returns the handle of the first, for `unique_for` seconds at most.
     unique: bool | str | Callable[..., str] = False
@@ -98,6 +100,10 @@ class TaskOptions(msgspec.Struct, frozen=True, kw_only=True):
         return delay_s * clock.random_fraction() if self.retry_jitter else delay_s
 
 
+#: Options of a task that go into its messages.
+_SENT = ("queue", "priority", "expires")
+
+
 class TaskArguments(TypedDict, total=False):
     """The arguments of `@app.task(...)` besides `name` and `bind`, for type checkers: the fields of TaskOptions."""
 
@@ -115,6 +121,7 @@ class TaskArguments(TypedDict, total=False):
     rate_limit: str | None
     expires: float | None
     send_events: bool
+    typing: bool
     unique: bool | str | Callable[..., str]
     unique_for: float
     max_running: int | None
@@ -142,6 +149,10 @@ class BaseTask(Generic[P, R]):
         self.is_unique: bool = options.unique is not False
         #: Whether it has something to give back when it ends.
         self.is_keyed: bool = self.is_unique or options.max_running is not None
+        #: What its messages say if a send and the routes do not.
+        self.sent_options: dict[str, Any] = {
+            name: value for name in _SENT if (value := getattr(options, name)) is not None
+        }
         self.is_coroutine: bool = inspect.iscoroutinefunction(function)
         self.__name__: str = getattr(function, "__name__", name)
         self.__doc__ = function.__doc__
@@ -157,14 +168,22 @@ class BaseTask(Generic[P, R]):
     # ------------------------------------------------------------------------ sending
 
     def delay(self, *args: P.args, **kwargs: P.kwargs) -> Handle[R]:
-        """Send it with these arguments; blocks until the broker has it. Raises as `Producer.send`."""
+        """Send it with these arguments; blocks until the broker has it.
+
+        Raises TypeError for arguments that the function does not take (but for typing=False), and as `Producer.send`.
+        """
         return self.apply_async(args, kwargs)
 
     def apply_async(
         self, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None, **options: Unpack[TaskSendOptions]
     ) -> Handle[R]:
-        """Send it with options: countdown, eta, expires, queue, priority, task_id, time_limit, link and so on."""
-        return self.app._send(self, args, kwargs or {}, options)
+        """Send it with options: countdown, eta, expires, queue, priority, task_id, time_limit, link and so on.
+
+        Raises as `delay`.
+        """
+        kwargs = kwargs or {}
+        check_call(self, args, kwargs)
+        return self.app._send(self, args, kwargs, options)
 
     def delay_on_commit(self, *args: P.args, **kwargs: P.kwargs) -> None:
         """In a Django project: `delay` when the transaction of the default database is committed, and never if it is
@@ -182,6 +201,7 @@ class BaseTask(Generic[P, R]):
         """`apply_async` in the same way; `using` names another database of the project."""
         from django.db import transaction
 
+        check_call(self, args, kwargs or {})
         transaction.on_commit(lambda: self.apply_async(args, kwargs, **options), using=using)
 
     def apply(
@@ -200,7 +220,9 @@ class BaseTask(Generic[P, R]):
         self, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None, **options: Unpack[TaskSendOptions]
     ) -> AsyncHandle[R]:
         """`apply_async` for a program with an event loop."""
-        return await self.app._asend(self, args, kwargs or {}, options)
+        kwargs = kwargs or {}
+        check_call(self, args, kwargs)
+        return await self.app._asend(self, args, kwargs, options)
 
     # ------------------------------------------------------------------------ as a part of a workflow
 
@@ -234,6 +256,13 @@ class BaseTask(Generic[P, R]):
     def chunks(self, items: Iterable[Sequence[Any]], size: int) -> group[list[R]]:
         """A group of starmaps of `size` tuples of arguments each."""
         return chunked(self, items, size)
+
+    @functools.cached_property
+    def check_arguments(self) -> Callable[..., None]:
+        """Raises TypeError for arguments that the function does not take, as calling it would; see `app.header`."""
+        from fastq.app.header import anything, header_of
+
+        return header_of(self.function, bound=self.options.bind) if self.options.typing else anything
 
     @functools.cached_property
     def decode(self) -> Callable[[Any], R]:
@@ -304,6 +333,16 @@ class CoroutineTask(BaseTask[P, R]):
         if self.options.bind:
             return self.function(self, *args, **kwargs)  # type: ignore[no-any-return]
         return self.function(*args, **kwargs)  # type: ignore[no-any-return]
+
+
+def check_call(task: BaseTask[Any, Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+    """Raises TypeError for arguments that the task's function does not take."""
+    try:
+        task.check_arguments(*args, **kwargs)
+    except TypeError:
+        # What are no arguments at all is said in better words where the message is written.
+        if isinstance(args, (tuple, list)) and hasattr(kwargs, "keys"):
+            raise
 
 
 #: What Celery's tasks have as methods, and signals say here.

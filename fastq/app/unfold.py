@@ -41,10 +41,14 @@ _PARENTS: Final = 100
 class Node:
     """What will have a result: a task, or a group with its members; and what comes before it."""
 
-    __slots__ = ("id", "members", "name", "parent")
+    __slots__ = ("id", "members", "name", "options", "parent")
 
-    def __init__(self, task_id: str, name: str, *, members: list[Node] | None = None) -> None:
+    def __init__(
+        self, task_id: str, name: str, *, members: list[Node] | None = None, options: Mapping[str, Any] | None = None
+    ) -> None:
         self.id, self.name, self.members = task_id, name, members
+        #: Those of its signature.
+        self.options: Mapping[str, Any] = options or {}
         self.parent: Node | None = None
 
     def before(self) -> list[Node]:
@@ -261,7 +265,7 @@ def freeze(sig: Sig, **given: Any) -> tuple[Sig, Node]:
 def _freeze_task(sig: Sig, options: dict[str, Any]) -> tuple[Sig, Node]:
     if not options.get("task_id"):
         options["task_id"] = uuids(1)[0]
-    return sig, Node(options["task_id"], sig["task"])
+    return sig, Node(options["task_id"], sig["task"], options=options)
 
 
 def _freeze_chain(sig: Sig, options: dict[str, Any]) -> tuple[Sig, Node]:

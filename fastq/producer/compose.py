@@ -65,7 +65,8 @@ class Composer:
         self._wire = wire
         self._queue = queue
         self._priority = priority
-        self._ignore_result = ignore_result
+        #: What messages say of their results, if a send does not; None: nothing.
+        self.ignores = ignore_result
         self._keys = Keys.from_options(transport_options)
         # Celery names the queue of the thread here, for results by rpc://. We store none there, so one name is enough.
         self._reply_to = uuids(1)[0]
@@ -127,8 +128,8 @@ class Composer:
         return PackedStencil(name, options=options, queue=queue, priority=priority, now=now, canvas=options.embed)
 
     def _options(self, given: SendOptions) -> Options:
-        if self._ignore_result is not None:
-            given = {"ignore_result": self._ignore_result, **given}
+        if self.ignores is not None:
+            given = {"ignore_result": self.ignores, **given}
         try:
             options = Options(**given)
         except TypeError as exc:

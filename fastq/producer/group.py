@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, overload
 
 from fastq import clock
+from fastq.producer.outcome import Outcome
 
 if TYPE_CHECKING:
+    from fastq.errors import TaskFailed, TaskRevoked
     from fastq.producer.handle import Handle
-    from fastq.producer.outcome import Outcome
 
 T = TypeVar("T")
 
@@ -42,8 +43,7 @@ class GroupHandle(Generic[T]):
 
     def outcomes(self) -> list[Outcome]:
         """Look at all results without waiting, those of groups in it one after the other. One question per 500."""
-        tasks = list(self.tasks())
-        return tasks[0]._store.read_many([task.id for task in tasks]) if tasks else []
+        return _look(list(self.tasks()))
 
     def tasks(self) -> Iterator[Handle[Any]]:
         """The handles of all tasks, those of groups in it among them."""
@@ -69,10 +69,18 @@ class GroupHandle(Generic[T]):
         """How many have returned."""
         return sum(outcome.successful for outcome in self.outcomes())
 
-    def wait(self, timeout_s: float | None = None) -> list[Outcome]:
-        """Wait until all have ended, in whatever way. Raises TimeoutError if it takes longer."""
+    def wait(self, timeout: float | None = None) -> list[Outcome]:
+        """Wait until all have ended, in whatever way. Raises TimeoutError after `timeout` seconds.
+
+        Those whose results are `ignored` are not waited for: they are PENDING.
+        """
+        tasks = list(self.tasks())
+        found = iter(self._ended([task for task in tasks if not task.ignored], timeout))
+        return [Outcome() if task.ignored else next(found) for task in tasks]
+
+    def _ended(self, tasks: list[Handle[Any]], timeout_s: float | None) -> list[Outcome]:
         until = None if timeout_s is None else clock.monotonic() + timeout_s
-        tasks, found = list(self.tasks()), self.outcomes()
+        found = _look(tasks)
         for place, task in enumerate(tasks):
             if not found[place].final:
                 left_s = None if until is None else max(0.0, until - clock.monotonic())
@@ -82,21 +90,31 @@ class GroupHandle(Generic[T]):
                 found[place + 1 : place + 501] = task._store.read_many([one.id for one in some])
         return found
 
-    def get(self, timeout_s: float | None = None) -> list[T]:
-        """Wait for all results and return them in order; lists for groups in it.
+    @overload
+    def get(self, timeout: float | None = None, *, propagate: Literal[True] = True) -> list[T]: ...
+    @overload
+    def get(self, timeout: float | None = None, *, propagate: bool) -> list[T | TaskFailed | TaskRevoked]: ...
+    def get(self, timeout: float | None = None, *, propagate: bool = True) -> Any:
+        """Wait for all results, for `timeout` seconds at most, and return them in order; lists for groups in it.
 
-        Raises TaskFailed or TaskRevoked for the first that did not return, and TimeoutError if it takes longer.
+        Raises TaskFailed or TaskRevoked for the first that did not return; with `propagate=False` such errors are in
+        the list. Raises TimeoutError if it takes longer. Where a result is `ignored` there is None.
         """
-        outcomes = iter(self.wait(timeout_s))
-        return self._values(outcomes)
+        return self._values(iter(self.wait(timeout)), propagate=propagate)
 
-    def join(self, timeout_s: float | None = None) -> list[T]:
+    @overload
+    def join(self, timeout: float | None = None, *, propagate: Literal[True] = True) -> list[T]: ...
+    @overload
+    def join(self, timeout: float | None = None, *, propagate: bool) -> list[T | TaskFailed | TaskRevoked]: ...
+    def join(self, timeout: float | None = None, *, propagate: bool = True) -> Any:
         """The same as `get`."""
-        return self.get(timeout_s)
+        return self.get(timeout, propagate=propagate)
 
-    def _values(self, outcomes: Iterator[Outcome]) -> list[Any]:
+    def _values(self, outcomes: Iterator[Outcome], *, propagate: bool) -> list[Any]:
         return [
-            child._values(outcomes) if isinstance(child, GroupHandle) else child._decode(next(outcomes).value(child.id))
+            child._values(outcomes, propagate=propagate)
+            if isinstance(child, GroupHandle)
+            else child._given(next(outcomes), propagate=propagate)
             for child in self.children
         ]
 
@@ -110,3 +128,7 @@ class GroupHandle(Generic[T]):
         """Delete all results. What comes later is stored nevertheless."""
         for task in self.tasks():
             task.forget()
+
+
+def _look(tasks: Sequence[Handle[Any]]) -> list[Outcome]:
+    return tasks[0]._store.read_many([task.id for task in tasks]) if tasks else []

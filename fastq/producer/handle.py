@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, overload
+
+from fastq.producer.outcome import Outcome, Progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from fastq.errors import TaskFailed, TaskRevoked
     from fastq.producer.async_store import AsyncStore
-    from fastq.producer.outcome import Outcome, Progress
     from fastq.producer.store import Store
 
 #: What a task returns.
@@ -24,18 +26,20 @@ class Handle(Generic[T]):
     """A task that was sent: its id, and its result once there is one. Threads may share it.
 
     `parent` is the Handle or GroupHandle of what comes before it in a workflow, or None. `existed` is true if nothing
-    was sent, because the task is unique and this one waits or runs already.
+    was sent, because the task is unique and this one waits or runs already. `ignored` is true if it was sent with the
+    word that its result is not stored (`ignore_result`); a handle that is made of an id does not know that, and waits.
 
-    Everything but `id`, `parent` and `existed` asks the result store and blocks for that. Raises ResultsUnavailable
+    Everything but these asks the result store and blocks for that. Raises ResultsUnavailable
     when it cannot be asked.
     """
 
-    __slots__ = ("_decode", "_store", "existed", "id", "parent")
+    __slots__ = ("_decode", "_store", "existed", "id", "ignored", "parent")
 
     def __init__(self, task_id: str, *, store: Store, decode: Callable[[Any], T] = as_stored) -> None:
         self.id: str = task_id
         self.parent: Any = None
         self.existed: bool = False
+        self.ignored: bool = False
         self._store = store
         self._decode = decode
 
@@ -64,16 +68,31 @@ class Handle(Generic[T]):
         """Tell whether the task has ended, in whatever way."""
         return self.outcome().final
 
-    def wait(self, timeout_s: float | None = None) -> Outcome:
-        """Wait until the task has ended, in whatever way, and return how. Raises TimeoutError if it takes longer."""
-        return self._store.wait(self.id, timeout_s)
+    def wait(self, timeout: float | None = None) -> Outcome:
+        """Wait until the task has ended, in whatever way, and return how. Raises TimeoutError after `timeout` seconds.
 
-    def get(self, timeout_s: float | None = None) -> T:
-        """Wait for the result and return it, converted if the task's type is known.
-
-        Raises TaskFailed if the task raised, TaskRevoked if it was revoked, TimeoutError if it takes longer.
+        Nobody could tell of a result that is `ignored`: PENDING, at once.
         """
-        return self._decode(self.wait(timeout_s).value(self.id))
+        return Outcome() if self.ignored else self._store.wait(self.id, timeout)
+
+    @overload
+    def get(self, timeout: float | None = None, *, propagate: Literal[True] = True) -> T: ...
+    @overload
+    def get(self, timeout: float | None = None, *, propagate: bool) -> T | TaskFailed | TaskRevoked: ...
+    def get(self, timeout: float | None = None, *, propagate: bool = True) -> Any:
+        """Wait for the result, for `timeout` seconds at most, and return it, converted if the task's type is known.
+
+        Raises TaskFailed if the task raised and TaskRevoked if it was revoked, or returns that error with
+        `propagate=False`. Raises TimeoutError if it takes longer. Returns None at once if the result is `ignored`.
+        """
+        return self._given(self.wait(timeout), propagate=propagate)
+
+    def _given(self, outcome: Outcome, *, propagate: bool) -> Any:
+        if self.ignored:
+            return None
+        if propagate or outcome.successful:
+            return self._decode(outcome.value(self.id))
+        return outcome.error(self.id)
 
     def cancel(self, *, terminate: bool = False) -> None:
         """Have the task not started: wherever its message is, the worker that meets it stores REVOKED instead.
@@ -91,11 +110,12 @@ class Handle(Generic[T]):
 class AsyncHandle(Generic[T]):
     """The same for a program with an event loop."""
 
-    __slots__ = ("_decode", "_store", "existed", "id")
+    __slots__ = ("_decode", "_store", "existed", "id", "ignored")
 
     def __init__(self, task_id: str, *, store: AsyncStore, decode: Callable[[Any], T] = as_stored) -> None:
         self.id: str = task_id
         self.existed: bool = False
+        self.ignored: bool = False
         self._store = store
         self._decode = decode
 
@@ -123,16 +143,31 @@ class AsyncHandle(Generic[T]):
         """Tell whether the task has ended, in whatever way."""
         return (await self.outcome()).final
 
-    async def wait(self, timeout_s: float | None = None) -> Outcome:
-        """Wait until the task has ended, in whatever way, and return how. Raises TimeoutError if it takes longer."""
-        return await self._store.wait(self.id, timeout_s)
+    async def wait(self, timeout: float | None = None) -> Outcome:
+        """Wait until the task has ended, in whatever way, and return how. Raises TimeoutError after `timeout` seconds.
 
-    async def get(self, timeout_s: float | None = None) -> T:
-        """Wait for the result and return it, converted if the task's type is known.
-
-        Raises TaskFailed if the task raised, TaskRevoked if it was revoked, TimeoutError if it takes longer.
+        Nobody could tell of a result that is `ignored`: PENDING, at once.
         """
-        return self._decode((await self.wait(timeout_s)).value(self.id))
+        return Outcome() if self.ignored else await self._store.wait(self.id, timeout)
+
+    @overload
+    async def get(self, timeout: float | None = None, *, propagate: Literal[True] = True) -> T: ...
+    @overload
+    async def get(self, timeout: float | None = None, *, propagate: bool) -> T | TaskFailed | TaskRevoked: ...
+    async def get(self, timeout: float | None = None, *, propagate: bool = True) -> Any:
+        """Wait for the result, for `timeout` seconds at most, and return it, converted if the task's type is known.
+
+        Raises TaskFailed if the task raised and TaskRevoked if it was revoked, or returns that error with
+        `propagate=False`. Raises TimeoutError if it takes longer. Returns None at once if the result is `ignored`.
+        """
+        return self._given(await self.wait(timeout), propagate=propagate)
+
+    def _given(self, outcome: Outcome, *, propagate: bool) -> Any:
+        if self.ignored:
+            return None
+        if propagate or outcome.successful:
+            return self._decode(outcome.value(self.id))
+        return outcome.error(self.id)
 
     async def cancel(self, *, terminate: bool = False) -> None:
         """Have the task not started: wherever its message is, the worker that meets it stores REVOKED instead.

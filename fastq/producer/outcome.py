@@ -50,9 +50,13 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
         """Return the result of a success. Raises TaskRevoked, or TaskFailed for anything else."""
         if self.status == "SUCCESS":
             return self.result
+        raise self.error(task_id)
+
+    def error(self, task_id: str) -> TaskFailed | TaskRevoked:
+        """Return what `value` raises where there is no result."""
         kind = TaskRevoked if self.status == "REVOKED" else TaskFailed
         found = self.result if isinstance(self.result, dict) else {}
-        raise kind(
+        return kind(
             f"task {task_id} ended as {self.status}: {self._reason()}",
             outcome=self,
             task_id=task_id,

@@ -149,7 +149,10 @@ class Producer:
         """
         composed = self._composer.one(name, args, kwargs, options)
         self._push(composed)
-        return Handle(composed.ids[0], store=self._store, decode=decode)
+        handle = Handle(composed.ids[0], store=self._store, decode=decode)
+        if options.get("ignore_result", self._composer.ignores):
+            handle.ignored = True
+        return handle
 
     def send_once(
         self,
@@ -167,7 +170,7 @@ class Producer:
         """
         holder, existed = self._push_once(self._composer.one(name, args, kwargs, options), lock)
         handle = Handle(holder, store=self._store, decode=decode)
-        handle.existed = existed
+        handle.existed, handle.ignored = existed, bool(options.get("ignore_result", self._composer.ignores))
         return handle
 
     def carry_out(self, command: bytes) -> Any:
@@ -236,10 +239,13 @@ class Producer:
         """Tell whether the result store is the same database as the broker."""
         return self._settings.broker() == self._settings.result_store()
 
-    def flush(self, timeout_s: float | None = None) -> None:
-        """Send what the buffer holds; nothing to do without one. Raises BrokerError with the ids of what is left."""
+    def flush(self, timeout: float | None = None) -> None:
+        """Send what the buffer holds, within `timeout` seconds; nothing to do without one.
+
+        Raises BrokerError with the ids of what is left.
+        """
         if self._buffering is not None:
-            self._buffer.flush(timeout_s)
+            self._buffer.flush(timeout)
 
     def handle(self, task_id: str, *, decode: Callable[[Any], Any] = as_stored) -> Handle[Any]:
         """Return the handle of a task that was sent, by whomever."""
@@ -387,7 +393,10 @@ class AsyncProducer:
         """Send one task; returns when Redis has it. Raises BrokerError. Who is cancelled meanwhile may have sent it."""
         composed = self._composer.one(name, args, kwargs, options)
         await self._push(composed)
-        return AsyncHandle(composed.ids[0], store=self._store, decode=decode)
+        handle = AsyncHandle(composed.ids[0], store=self._store, decode=decode)
+        if options.get("ignore_result", self._composer.ignores):
+            handle.ignored = True
+        return handle
 
     async def send_once(
         self,
@@ -402,7 +411,7 @@ class AsyncProducer:
         """Send one task, unless another has this lock: then the handle is that one's, and `existed` is true."""
         holder, existed = await self._push_once(self._composer.one(name, args, kwargs, options), lock)
         handle = AsyncHandle(holder, store=self._store, decode=decode)
-        handle.existed = existed
+        handle.existed, handle.ignored = existed, bool(options.get("ignore_result", self._composer.ignores))
         return handle
 
     async def send_many(

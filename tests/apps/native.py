@@ -33,6 +33,11 @@ def add(x: int, y: int) -> int:
     return x + y
 
 
+@app.task(ignore_result=True)
+def silent(x: int = 0) -> int:
+    return x
+
+
 @app.task
 def loose(x, y=1):  # type: ignore[no-untyped-def]
     return [x, y]

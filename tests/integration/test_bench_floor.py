@@ -18,7 +18,7 @@ def test_the_floor_makes_a_workers_calls_and_leaves_nothing_but_results() -> Non
         place.fill("noop", 3)
         with floor.answering(place.url):
             handle = place.producer.send("bench.apps.tasks.stored", (42,))
-            assert handle.get(timeout_s=10) == 42
+            assert handle.get(timeout=10) == 42
         assert place.client.llen("bench") == 0
 
 

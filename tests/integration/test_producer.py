@@ -80,9 +80,9 @@ def test_a_result_is_waited_for(db: Database, app: Celery) -> None:
         store = app.backend.store_result
         timer = threading.Timer(0.2, store, (handle.id, {"sum": 3, "at": ETA}, "SUCCESS"))
         timer.start()
-        assert handle.get(timeout_s=10) == {"sum": 3, "at": ETA}
+        assert handle.get(timeout=10) == {"sum": 3, "at": ETA}
         timer.join()
-        assert handle.get(timeout_s=0) == {"sum": 3, "at": ETA}
+        assert handle.get(timeout=0) == {"sum": 3, "at": ETA}
 
 
 def test_a_failure_is_raised_with_what_is_known(db: Database, app: Celery) -> None:
@@ -90,13 +90,13 @@ def test_a_failure_is_raised_with_what_is_known(db: Database, app: Celery) -> No
         handle = producer.send("t.add")
         app.backend.store_result(handle.id, ValueError("odd"), "FAILURE", traceback="Traceback ...")
         with pytest.raises(TaskError, match=r"FAILURE: ValueError\('odd',\)") as caught:
-            handle.get(timeout_s=1)
+            handle.get(timeout=1)
     assert caught.value.evidence["task_id"] == handle.id
 
 
 def test_a_result_that_does_not_come_times_out(db: Database) -> None:
     with Producer(db.url) as producer, pytest.raises(TimeoutError, match="no result after"):
-        producer.send("t.add").get(timeout_s=0.1)
+        producer.send("t.add").get(timeout=0.1)
 
 
 def test_the_async_twin_does_the_same(db: Database, app: Celery) -> None:
@@ -106,8 +106,8 @@ def test_the_async_twin_does_the_same(db: Database, app: Celery) -> None:
             assert [json.loads(entry)["headers"]["id"] for entry in db.entries()] == many
             handle = await producer.send("t.add", (1,))
             with pytest.raises(TimeoutError):
-                await handle.get(timeout_s=0.05)
-            waiting = asyncio.create_task(handle.get(timeout_s=10))
+                await handle.get(timeout=0.05)
+            waiting = asyncio.create_task(handle.get(timeout=10))
             await asyncio.sleep(0.05)
             app.backend.store_result(handle.id, 7, "SUCCESS")
             assert await waiting == 7

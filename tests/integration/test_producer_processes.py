@@ -174,7 +174,7 @@ def test_waiting_uses_one_connection_for_all_results(db: Database, app: Any) -> 
             handle = producer.send("t.add")
             timer = threading.Timer(0.02, app.backend.store_result, (handle.id, number, "SUCCESS"))
             timer.start()
-            assert handle.get(timeout_s=10) == number
+            assert handle.get(timeout=10) == number
             timer.join()
         listening: Any = db.client.client_list(_type="pubsub")
         assert len([each for each in listening if int(each["db"]) == db.number]) <= 1
@@ -191,13 +191,13 @@ def test_waiting_survives_a_cut_and_gives_up_when_the_store_stays_away(db: Datab
         ]
         for timer in timers:
             timer.start()
-        assert handle.get(timeout_s=10) == 1
+        assert handle.get(timeout=10) == 1
         for timer in timers:
             timer.join()
         proxy.refuse()
         proxy.cut()
         with pytest.raises(ResultsUnavailable, match="result store"):
-            producer.send("t.add").get(timeout_s=0.2)
+            producer.send("t.add").get(timeout=0.2)
     app.close()
 
 
@@ -206,18 +206,18 @@ def test_how_a_task_ended_is_told_apart(db: Database, app: Any) -> None:
         handle: Handle[list[int]] = producer.send("t.add", decode=lambda value: [value])
         assert (handle.status, handle.ready()) == ("PENDING", False)
         app.backend.store_result(handle.id, 3, "SUCCESS")
-        assert (handle.get(timeout_s=1), handle.wait(timeout_s=1).result, handle.ready()) == ([3], 3, True)
+        assert (handle.get(timeout=1), handle.wait(timeout=1).result, handle.ready()) == ([3], 3, True)
         handle.forget()
         assert handle.status == "PENDING"
         app.backend.store_result(handle.id, ValueError("odd", 1), "FAILURE", traceback="Traceback ...")
         with pytest.raises(TaskFailed) as caught:
-            handle.get(timeout_s=1)
+            handle.get(timeout=1)
         failed = caught.value
         assert (failed.exc_type, failed.exc_module, failed.exc_args) == ("ValueError", "builtins", ("odd", 1))
         assert (failed.task_id, failed.traceback) == (handle.id, "Traceback ...")
         app.backend.store_result(handle.id, ValueError("gone"), "REVOKED")
         with pytest.raises(TaskRevoked):
-            handle.get(timeout_s=1)
+            handle.get(timeout=1)
     app.close()
 
 
@@ -225,8 +225,8 @@ def test_coroutines_wait_on_one_connection(db: Database, proxy: Proxy, app: Any)
     async def wait() -> None:
         async with AsyncProducer(proxy.url(number=db.number)) as producer:
             handles = await asyncio.gather(*(producer.send("t.add") for _ in range(20)))
-            waiting = [asyncio.ensure_future(handle.get(timeout_s=10)) for handle in handles]
-            twice = asyncio.ensure_future(handles[0].get(timeout_s=10))
+            waiting = [asyncio.ensure_future(handle.get(timeout=10)) for handle in handles]
+            twice = asyncio.ensure_future(handles[0].get(timeout=10))
             await asyncio.sleep(0.05)
             await asyncio.to_thread(proxy.cut)
             for number, handle in enumerate(handles):
@@ -235,7 +235,7 @@ def test_coroutines_wait_on_one_connection(db: Database, proxy: Proxy, app: Any)
             assert await twice == 0
             assert await handles[1].ready()
             with pytest.raises(TimeoutError):
-                await producer.handle("none").get(timeout_s=0.05)
+                await producer.handle("none").get(timeout=0.05)
 
     asyncio.run(wait())
     app.close()
@@ -280,14 +280,14 @@ def sends_both_ways(url: str, app: Any, **settings: Any) -> None:
         handles = [producer.send("t.add") for _ in range(2)]
         timer = threading.Timer(0.1, app.backend.store_result, (handles[1].id, 7, "SUCCESS"))
         timer.start()
-        assert handles[1].get(timeout_s=10) == 7
+        assert handles[1].get(timeout=10) == 7
         timer.join()
 
     async def send() -> None:
         async with AsyncProducer(url, **settings) as asynchronous:
-            assert await asynchronous.handle(handles[1].id).get(timeout_s=10) == 7
+            assert await asynchronous.handle(handles[1].id).get(timeout=10) == 7
             first = await asynchronous.send("t.add")
-            waiting = asyncio.ensure_future(first.get(timeout_s=10))
+            waiting = asyncio.ensure_future(first.get(timeout=10))
             await asyncio.sleep(0.1)
             app.backend.store_result(first.id, 8, "SUCCESS")
             assert await waiting == 8

@@ -80,9 +80,9 @@ def test_values_arrive_as_they_would_by_celerys_wire(lab: Lab) -> None:
 def test_a_producer_writes_them(lab: Lab) -> None:
     with Producer(lab.db.url, wire="fastq") as producer:
         ids = producer.send_many("t.echo", [((n, "two"), {"three": [uuid.UUID(int=3)]}) for n in range(20)])
-        assert producer.handle(ids[7]).get(timeout_s=RESULT_S) == [[7, "two"], {"three": [uuid.UUID(int=3)]}]
+        assert producer.handle(ids[7]).get(timeout=RESULT_S) == [[7, "two"], {"three": [uuid.UUID(int=3)]}]
         late = producer.send("t.add", (1, 2), countdown=0.1, priority=6, headers={"mine": 1}, time_limit=50)
-        assert late.get(timeout_s=RESULT_S) == 3
+        assert late.get(timeout=RESULT_S) == 3
 
 
 def test_results_are_stored_under_the_usual_name_and_say_the_usual_things(lab: Lab) -> None:

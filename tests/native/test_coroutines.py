@@ -59,7 +59,7 @@ def test_each_task_has_its_own_context() -> None:
 )
 def test_what_goes_wrong_is_in_the_result(task: Any, args: tuple[Any, ...], kind: str, text: str) -> None:
     with pytest.raises(TaskFailed) as caught:
-        task.apply_async(args).get(RESULT_S)
+        native_loops.app.send_task(task.name, args).get(RESULT_S)
     assert kind in str(caught.value)
     assert text in str(caught.value)
 

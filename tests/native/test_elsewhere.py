@@ -67,18 +67,18 @@ def test_tasks_are_sent_in_every_way_and_results_read(shop: Lab, platform: str) 
         async def away(app, add):
             first = await add.adelay(1, 2)
             rest = await asyncio.gather(*(app.async_producer.send(add.name, (n, n)) for n in range(5)))
-            found = [await each.get(timeout_s=20) for each in (first, *rest)]
+            found = [await each.get(timeout=20) for each in (first, *rest)]
             await app.aclose()
             return found
 
         for wire in ("celery", "fastq"):
             app, add = make(wire)
-            assert add.delay(1, 2).get(timeout_s=20) == 3
-            assert add.apply_async((2, 3), countdown=0.05).get(timeout_s=20) == 5
-            assert [app.AsyncResult(each).get(timeout_s=20) for each in
+            assert add.delay(1, 2).get(timeout=20) == 3
+            assert add.apply_async((2, 3), countdown=0.05).get(timeout=20) == 5
+            assert [app.AsyncResult(each).get(timeout=20) for each in
                     app.producer.send_many(add.name, [((n, 1), None) for n in range(3)])] == [1, 2, 3]
-            assert group(add.s(n, n) for n in range(3))().get(timeout_s=20) == [0, 2, 4]
-            assert chain(add.s(1, 2), add.s(3))().get(timeout_s=20) == 6
+            assert group(add.s(n, n) for n in range(3))().get(timeout=20) == [0, 2, 4]
+            assert chain(add.s(1, 2), add.s(3))().get(timeout=20) == 6
             # With pauses between them: whether a connection is still good is asked then.
             handles = []
             with Producer(URL, wire=wire, queue="celery", buffer=Buffering(max_delay_s=0.01)) as producer:
@@ -86,10 +86,10 @@ def test_tasks_are_sent_in_every_way_and_results_read(shop: Lab, platform: str) 
                     handles.append(producer.send(add.name, (n, n)))
                     producer.flush()
                     __import__("time").sleep(0.02)
-                assert [each.get(timeout_s=20) for each in handles] == [0, 2, 4]
+                assert [each.get(timeout=20) for each in handles] == [0, 2, 4]
             assert asyncio.run(away(app, add)) == [3, 0, 2, 4, 6, 8]
             try:
-                app.send_task("tests.apps.native.fail", ("no",)).get(timeout_s=20)
+                app.send_task("tests.apps.native.fail", ("no",)).get(timeout=20)
             except fastq.errors.TaskFailed as error:
                 print(wire, error)
             app.close()
@@ -146,7 +146,7 @@ def test_a_celery_application_is_accelerated(shop: Lab, platform: str) -> None:
         with accelerate(app):
             sent = [add.delay(1, 2), *group(add.s(n, n) for n in range(3))()]
         reader = FastQ("reader", broker=URL, backend=URL)
-        print([reader.AsyncResult(each.id).get(timeout_s=20) for each in sent])
+        print([reader.AsyncResult(each.id).get(timeout=20) for each in sent])
         reader.close()
         app.close()
     """

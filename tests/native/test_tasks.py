@@ -10,6 +10,7 @@ from typing import Any
 import celery
 import pytest
 
+from fastq import chain, group
 from fastq.errors import TaskFailed
 from tests.apps import native
 from tests.apps.native import Item
@@ -49,9 +50,58 @@ def test_a_function_without_annotations_takes_what_comes() -> None:
 )
 def test_what_goes_wrong_is_in_the_result(task: Any, args: tuple[Any, ...], kind: str, text: str) -> None:
     with pytest.raises(TaskFailed) as caught:
-        task.apply_async(args).get(RESULT_S)
+        native.app.send_task(task.name, args).get(RESULT_S)
     assert kind in str(caught.value)
     assert text in str(caught.value)
+
+
+def test_an_error_is_returned_if_asked_for() -> None:
+    found = native.fail.delay("lost").get(RESULT_S, propagate=False)
+    assert isinstance(found, TaskFailed)
+    assert (found.exc_type, found.exc_args) == ("LookupError", ("lost",))
+    both: Any = group([native.add.s(1, 2), native.fail.s("lost")])
+    one, two = both.delay().join(timeout=RESULT_S, propagate=False)
+    assert (one, type(two)) == (3, TaskFailed)
+    assert native.add.delay(1, 2).get(timeout=RESULT_S, propagate=False) == 3
+
+    async def awaited() -> Any:
+        found = await (await native.fail.adelay("lost")).get(RESULT_S, propagate=False)
+        await native.app.aclose()
+        return found
+
+    assert isinstance(asyncio.run(awaited()), TaskFailed)
+
+
+def test_nobody_waits_for_a_result_that_is_not_stored() -> None:
+    for handle in (
+        native.silent.delay(),
+        native.add.apply_async((1, 2), ignore_result=True),
+        native.silent.s().delay(),
+    ):
+        assert handle.ignored
+        assert handle.get() is None
+        assert handle.wait().status == "PENDING"
+        assert (handle.status, handle.ready()) == ("PENDING", False)
+        again = native.app.AsyncResult(handle.id)
+        with pytest.raises(TimeoutError):
+            again.get(timeout=0.01)
+
+    async def awaited() -> Any:
+        found = await (await native.silent.adelay()).get()
+        await native.app.aclose()
+        return found
+
+    assert asyncio.run(awaited()) is None
+    assert native.silent.apply_async((3,), ignore_result=False).get(RESULT_S) == 3
+
+
+def test_workflows_know_whose_results_are_not_stored() -> None:
+    assert group([native.add.s(1, 2), native.silent.s()]).delay().get(RESULT_S) == [3, None]
+    assert group([native.silent.s(), native.silent.s()]).delay().get() == [None, None]
+    assert native.add.s(1, 2).apply_async(ignore_result=True).get() is None
+    assert native.silent.s(4).set(ignore_result=False).delay().get(RESULT_S) == 4
+    after: Any = chain(native.silent.s(1).set(ignore_result=False), native.add.s(2).set(ignore_result=True)).delay()
+    assert (after.ignored, after.parent.get(RESULT_S)) == (True, 1)
 
 
 def test_retries_are_counted() -> None:

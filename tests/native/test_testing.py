@@ -130,6 +130,20 @@ def test_the_settings_of_celery_do_the_same() -> None:
         app.tasks["fail"].delay()
 
 
+def test_whether_results_are_stored_travels_with_the_message() -> None:
+    app = build(task_ignore_result=True)
+    app.task(name="kept", ignore_result=False)(lambda: 3)
+    with app.testing():
+        assert app.tasks["add"].delay(1, 2).get() is None
+        assert app.tasks["add"].apply_async((1, 2), ignore_result=False).get() == 3
+        assert app.tasks["kept"].delay().get() == 3
+        assert not app.send_task("nobody.has.it").ignored
+        _key, message, _lock = app.compose("add", (1, 2), {}, {})
+        assert '"ignore_result": true' in str(message)
+        app.conf.task_routes = {"add": {"ignore_result": False}}
+        assert app.tasks["add"].delay(1, 2).get() == 3
+
+
 def test_workflows_run_to_their_end(app: FastQ) -> None:
     task = app.tasks
     with app.testing():

@@ -51,7 +51,7 @@ def on_commit() -> dict[str, Any]:
 
 def connections() -> list[Any]:
     """Of three tasks one after the other."""
-    return [tasks.had_connection.delay().get(timeout_s=20) for _ in range(3)]
+    return [tasks.had_connection.delay().get(timeout=20) for _ in range(3)]
 
 
 def interface() -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fastq import FastQ, Task, chain
+from fastq import FastQ, Task, chain, signals
 
 app = FastQ("typed")
 
@@ -28,7 +28,9 @@ add.delay(1, 2, 3)  # mypy: call-arg; pyright: reportCallIssue
 add.delay(1, z=2)  # mypy: call-arg; pyright: reportCallIssue
 add("x")  # mypy: arg-type; pyright: reportArgumentType
 text: str = add.delay(1).get()  # mypy: assignment; pyright: reportAssignmentType
-add.delay(1).get("soon")  # mypy: arg-type; pyright: reportArgumentType
+add.delay(1).get("soon")  # mypy: call-overload; pyright: reportArgumentType
+add.delay(1).get(timeout_s=3)  # mypy: call-overload; pyright: reportCallIssue
+either: int = add.delay(1).get(propagate=False)  # mypy: assignment; pyright: reportAssignmentType
 bound.delay("x")  # mypy: arg-type; pyright: reportArgumentType
 bound.delay(1, 2)  # mypy: call-arg; pyright: reportCallIssue
 fetch.delay(1)  # mypy: arg-type; pyright: reportArgumentType
@@ -57,9 +59,15 @@ def misspelt() -> None: ...
 def wrong_type() -> None: ...
 
 
+@app.task(typing=None)  # mypy: call-overload; pyright: reportArgumentType
+def unchecked() -> None: ...
+
+
 @app.task(max_running="3")  # mypy: call-overload; pyright: reportArgumentType
 def bounded() -> None: ...
 
+
+signals.task_success.connect(print, weak=True)  # mypy: call-overload; pyright: reportArgumentType
 
 FastQ("typed", wire="json")  # mypy: arg-type; pyright: reportArgumentType
 

@@ -10,6 +10,7 @@ import msgspec
 from typing_extensions import assert_type
 
 from fastq import CoroutineTask, FastQ, Signature, Task, chain, chord, crontab, group, signals
+from fastq.errors import TaskFailed, TaskRevoked
 from fastq.producer import AsyncHandle, GroupHandle, Handle
 
 app = FastQ("typed", broker="redis://127.0.0.1:6379/0", backend="redis://127.0.0.1:6379/0", wire="fastq")
@@ -60,7 +61,7 @@ async def bound_fetch(self: CoroutineTask[[str], bytes], url: str) -> bytes:
     return self.name.encode() + url.encode()
 
 
-@app.task
+@app.task(typing=False, ignore_result=True)
 def nothing() -> None: ...
 
 
@@ -76,10 +77,20 @@ def alert(sender: object, task_id: str, exception: BaseException, **rest: object
     print(sender, task_id, exception, rest)
 
 
+@signals.task_success.connect(sender=charge, weak=False, dispatch_uid="shop.paid")
+def paid(sender: object, result: Receipt, **rest: object) -> bool:
+    return result.paid
+
+
 def calls() -> None:
     assert_type(charge(Order(1)), Receipt)
     assert_type(charge.delay(Order(1), amount=2.5), Handle[Receipt])
-    assert_type(charge.delay(Order(1)).get(timeout_s=3), Receipt)
+    assert_type(charge.delay(Order(1)).get(timeout=3), Receipt)
+    assert_type(charge.delay(Order(1)).get(3, propagate=True), Receipt)
+    assert_type(charge.delay(Order(1)).get(propagate=False), Receipt | TaskFailed | TaskRevoked)
+    assert_type(group(charge.s(Order(1))).delay().join(timeout=3), list[Receipt])
+    assert_type(group(charge.s(Order(1))).delay().get(propagate=False), list[Receipt | TaskFailed | TaskRevoked])
+    assert_type(paid(None, Receipt(paid=True)), bool)
     assert_type(charge.apply_async((Order(1),), {"amount": 1.0}, countdown=5, queue="x").get(), Receipt)
     assert_type(charge.apply_async((Order(1),), eta=datetime.now(timezone.utc), expires=60.0), Handle[Receipt])
     assert_type(with_options.delay("a").get(), list[str])
@@ -113,4 +124,6 @@ def workflows() -> None:
 async def calls_with_a_loop() -> None:
     assert_type(await fetch("http://x"), bytes)
     assert_type(await charge.adelay(Order(1)), AsyncHandle[Receipt])
-    assert_type(await (await charge.aapply_async((Order(1),), priority=9)).get(), Receipt)
+    assert_type(await (await charge.aapply_async((Order(1),), priority=9)).get(timeout=3), Receipt)
+    handle = await charge.adelay(Order(1))
+    assert_type(await handle.get(propagate=False), Receipt | TaskFailed | TaskRevoked)

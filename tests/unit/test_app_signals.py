@@ -8,6 +8,7 @@ import pytest
 
 from fastq import FastQ
 from fastq.app.signals import Signal
+from fastq.errors import OptionError
 
 app = FastQ("signals")
 
@@ -50,3 +51,35 @@ def test_a_receiver_of_one_sender_hears_of_whatever_stands_for_it(wanted: Any, s
     signal.connect(receiver, sender=wanted)
     signal.send(sender)
     assert found == ([sender] if heard else [])
+
+
+def test_a_uid_connects_once_whatever_function_comes_with_it() -> None:
+    heard: list[str] = []
+    signal = Signal("test")
+    for name in ("one", "two"):
+        signal.connect(lambda name=name, **_fields: heard.append(name), weak=False, dispatch_uid="u")
+    signal.connect(lambda **_fields: heard.append("mine"), weak=False, sender=mine, dispatch_uid="u")
+    signal.send(mine)
+    assert heard == ["one", "mine"]
+    assert (signal.disconnect(dispatch_uid="u"), signal.disconnect(dispatch_uid="u")) == (True, False)
+    assert (signal.disconnect(print), signal.disconnect(sender=mine, dispatch_uid="u")) == (False, True)
+    assert signal.receivers == []
+
+
+def test_a_function_is_connected_once_for_each_sender_and_uid() -> None:
+    signal = Signal("test")
+    for _ in range(2):
+        signal.connect(print)
+        signal.connect(print, sender=mine)
+        signal.connect(sender=mine, weak=False, dispatch_uid="u")(print)
+    assert len(signal.receivers) == 3
+    assert signal.disconnect(print, sender=mine)
+    assert signal.receivers == [(print, None, None), (print, mine, "u")]
+
+
+def test_a_receiver_that_would_go_away_by_itself_is_refused() -> None:
+    signal = Signal("test")
+    with pytest.raises(OptionError, match="weak=True: receivers of test are held"):
+        signal.connect(print, weak=True)  # type: ignore[call-overload]
+    with pytest.raises(OptionError, match="is to be a function, not 'add'"):
+        signal.connect("add")  # type: ignore[call-overload]

@@ -21,7 +21,7 @@ class Client(celery.Client):
         return self.bulk.send(f"bench.apps.tasks.{task}", (number, *args))
 
     def wait(self, handle: Any, timeout_s: float) -> Any:
-        return handle.get(timeout_s=timeout_s)
+        return handle.get(timeout=timeout_s)
 
     def fill_async(self, task: str, numbers: Sequence[int], *args: Any) -> None:
         asyncio.run(self._fill_async(task, numbers, *args))

@@ -46,18 +46,18 @@ class Client:
         return native.app.tasks[_name(task)].delay(number, *args)
 
     def wait(self, handle: Any, timeout_s: float) -> Any:
-        return handle.get(timeout_s=timeout_s)
+        return handle.get(timeout=timeout_s)
 
     def chain(self, length: int, number: int, timeout_s: float) -> Any:
         links = [native.step.s(0, number), *(native.step.s(number + more) for more in range(1, length))]
-        return chain(*links).delay().get(timeout_s=timeout_s)
+        return chain(*links).delay().get(timeout=timeout_s)
 
     def group(self, count: int, number: int, timeout_s: float) -> Any:
-        return group(native.stored.s(each) for each in range(number, number + count)).delay().get(timeout_s=timeout_s)
+        return group(native.stored.s(each) for each in range(number, number + count)).delay().get(timeout=timeout_s)
 
     def chord(self, count: int, number: int, timeout_s: float) -> Any:
         members = [native.stored.s(each) for each in range(number, number + count)]
-        return chord(members, native.total.s(number + count)).delay().get(timeout_s=timeout_s)
+        return chord(members, native.total.s(number + count)).delay().get(timeout=timeout_s)
 
 
 def _name(task: str) -> str:
