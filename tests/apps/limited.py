@@ -127,6 +127,12 @@ async def awaited() -> None:
     count("awaited", -1)
 
 
+@loops.task(max_running=2)
+def beside(token: str) -> int:
+    _wait(token)
+    return os.getpid()
+
+
 @loops.task(max_running=1, max_running_key=lambda x: {}[x])
 async def broken(x: int) -> None:
     pass

@@ -23,9 +23,10 @@ from fastq.app.running.execute import Executor
 from fastq.app.running.judge import Judge
 from fastq.app.running.message import open_message
 from fastq.app.running.results import Results
+from fastq.app.running.slots import Slots
 from fastq.child.letters import Letters
 from fastq.cli.status import describe
-from fastq.errors import OptionError, TaskFailed, TaskRevoked
+from fastq.errors import BrokerUnavailable, OptionError, TaskFailed, TaskRevoked
 from fastq.monitor import openmetrics
 from fastq.monitor.local import local_workers
 from fastq.monitor.snapshot import take
@@ -142,8 +143,7 @@ def test_who_waits_and_who_has_the_slots_can_be_seen(fleet: Lab) -> None:
     assert holder.node in ("one@tests", "two@tests")
     assert 0 <= line.first_s <= holder.for_s < RESULT_S
     told_re = rf"{name}\[.* waits for a slot: 1 of key seen: x run"
-    told = [entry for worker in fleet.workers for entry in worker.log_lines(told_re)]
-    assert len(told) == 1
+    eventually(lambda: sum(len(worker.log_lines(told_re)) for worker in fleet.workers) == 1, saying="one says so")
     shown = queues(fleet)
     assert "2 messages are in no queue, since they wait for a slot of their task (max_running):" in shown
     assert f"  {name} key seen: x: 2 wait, the first ({line.first}) for " in shown
@@ -292,6 +292,20 @@ def test_coroutines_and_senders_that_know_nothing(fleet: Lab) -> None:
     assert most(fleet, "awaited") == 3
 
 
+def test_functions_beside_coroutines_have_no_slot_before_their_turn(fleet: Lab) -> None:
+    handles = [limited.beside.delay(f"b{number}") for number in range(3)]
+    [worker] = local_workers("three@tests")
+    eventually(lambda: [child.in_flight for child in take(worker).children] == [3], saying="all are in one child")
+    eventually(lambda: any(ran(fleet, f"b{number}") for number in range(3)), saying="one runs")
+    assert fleet.db.client.hlen(f"few:fastq:slots:{limited.beside.name}::running") == 1
+    assert not waiting(fleet, "beside")
+    for number in range(3):
+        open_gate(fleet, f"b{number}")
+    for handle in handles:
+        assert handle.get(RESULT_S)
+    eventually(lambda: not left(fleet), saying="nothing is left")
+
+
 def test_a_key_function_that_fails_fails_its_task(fleet: Lab) -> None:
     with pytest.raises(TaskFailed, match="max_running_key function has raised KeyError"):
         limited.broken.delay(1).get(RESULT_S)
@@ -314,6 +328,23 @@ def test_a_killed_worker_gives_its_slots_back(fleet: Lab) -> None:
     fleet.worker("-Q", "doomed", app="tests.apps.limited:app", concurrency=1, name="heir")
     assert locked.get(RESULT_S)
     assert not limited.alone.delay("w3").existed
+
+
+def test_one_that_has_not_begun_waits_for_the_broker_however_long(fleet: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[bytes] = []
+
+    def away(command: bytes) -> int:
+        asked.append(command)
+        if len(asked) < 10:
+            raise BrokerUnavailable("away")
+        return 0
+
+    monkeypatch.setattr("fastq.app.running.freeing.PAUSES_S", (0.0, 0.0))
+    app: Any = SimpleNamespace(producer=SimpleNamespace(carry_out=away), conf=limited.app.conf)
+    executor: Any = SimpleNamespace()
+    raw = _bytes(limited.app.producer.compose(limited.gated.name, ("q",)).messages[0])
+    assert Slots(app, worker=b"w").take(executor, limited.gated, Request(open_message(raw), hostname="here"), raw)
+    assert len(asked) == 10
 
 
 def test_what_means_nothing_is_refused() -> None:

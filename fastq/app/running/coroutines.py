@@ -161,16 +161,19 @@ class Flown:
         return await coroutine
 
     async def _call_in_thread(self) -> Any:
+        self.door.hold()
+        async with self.crew.turn:
+            return await self._call_in_turn()
+
+    async def _call_in_turn(self) -> Any:
         own, crew = contextvars.copy_context(), self.crew
         context.loop = asyncio.get_running_loop()
-        self.door.hold()
-        async with crew.turn:
-            self.door.begin()
-            try:
-                return await asyncio.get_running_loop().run_in_executor(crew.thread, own.run, self._call_here)
-            finally:
-                if self.lingers:
-                    crew.new_thread()
+        self.door.begin()
+        try:
+            return await context.loop.run_in_executor(crew.thread, own.run, self._call_here)
+        finally:
+            if self.lingers:
+                crew.new_thread()
 
     def _call_here(self) -> Any:
         self._ident = threading.get_ident()
@@ -291,19 +294,28 @@ class Doomed:
 
 
 class Limited(Flown):
-    """One that begins when it has a slot (`max_running`), and ends its frame if it finds none."""
+    """One that begins when it has a slot (`max_running`), and ends its frame if it finds none. A function asks when its
+    turn in the thread has come: others could use the slot meanwhile."""
 
     async def _call(self) -> Any:
+        if self.task.is_coroutine:
+            return await super()._call() if await self._has_slot() else None
+        self.door.hold()
+        async with self.crew.turn:
+            if not await self._has_slot():
+                return None
+            self.announce()
+            return await self._call_in_turn()
+
+    async def _has_slot(self) -> bool:
         executor = self.executor = Flying(self.crew.executor, self.door)
         try:
             has_slot = await self._aside(partial(self._take, self.door.payload()))
         finally:
             self._is_concluding = False
-        if has_slot:
-            return await super()._call()
-        if not self.over:
+        if not has_slot and not self.over:
             put_aside(executor, raw=self.door.payload(), late=bool(self.door.flags & _core.LATE))
-        return None
+        return has_slot and not self.over
 
     def _take(self, raw: bytes) -> bool:
         executor, task, request = self.executor, self.task, self.request

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from fastq import clock, frames
 from fastq.app.running.freeing import ask
 from fastq.app.unique import key_of
-from fastq.errors import ArgumentError, BrokerError, OptionError
+from fastq.errors import ArgumentError, BrokerError, BrokerUnavailable, OptionError
 from fastq.transport.redis import slots as on_broker
 from fastq.transport.redis.keys import Keys
 
@@ -48,8 +48,8 @@ class Slots:
         return Keys.from_options(self._app.conf.broker_transport_options)
 
     def take(self, executor: Executor, task: BaseTask[Any, Any], request: Request, raw: bytes) -> bool:
-        """Whether it may run; if not, its message waits on the broker. Raises OptionError for a key function that
-        cannot be used, and BrokerError after a minute without an answer."""
+        """Whether it may run; if not, its message waits on the broker. As long as that is away, so does this. Raises
+        OptionError for a key function that cannot be used, and BrokerError if it is refused for a minute."""
         try:
             at = self._at(executor, task, request)
         except ArgumentError:
@@ -60,13 +60,19 @@ class Slots:
             priority=request.message.properties.get("priority") or 0,
         )
         assert most is not None
-        waiting = ask(
-            self._app,
-            at.take(attempt_of(request), most=most, worker=self._worker, queue=self._keys.waiting(queue), message=raw),
+        waiting = self._ask(
+            at.take(attempt_of(request), most=most, worker=self._worker, queue=self._keys.waiting(queue), message=raw)
         )
         if waiting:
             self._tell(task, request, at.key, waiting)
         return not waiting
+
+    def _ask(self, command: bytes) -> Any:
+        while True:
+            try:
+                return ask(self._app, command)
+            except BrokerUnavailable:
+                continue  # it has said so; the task has not begun, and is not to fail for that
 
     def _tell(self, task: BaseTask[Any, Any], request: Request, key: str, waiting: int) -> None:
         """Say that a task waits: at INFO if it is the first of its line, and no line of this task was told of for a
