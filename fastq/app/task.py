@@ -13,13 +13,14 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypedDict, TypeVar
 
 import msgspec
 
 from fastq import clock
 from fastq.app.canvas import Signature, chunked, group, mapped, of_task
+from fastq.app.checks import check
 from fastq.errors import MaxRetriesExceeded, OptionError, Retry
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ class TaskOptions(msgspec.Struct, frozen=True, kw_only=True):
         """Seconds before the attempt after `retries` retries."""
         if not self.retry_backoff:
             return self.default_retry_delay
-        delay_s = min(self.retry_backoff_max, float(self.retry_backoff) * 2.0**retries)
+        delay_s = min(self.retry_backoff_max, float(self.retry_backoff) * 2.0 ** min(retries, 100))
         return delay_s * clock.random_fraction() if self.retry_jitter else delay_s
 
 
@@ -167,7 +168,7 @@ class BaseTask(Generic[P, R]):
 
     # ------------------------------------------------------------------------ sending
 
-    def delay(self, *args: P.args, **kwargs: P.kwargs) -> Handle[R]:
+    def delay(self, /, *args: P.args, **kwargs: P.kwargs) -> Handle[R]:
         """Send it with these arguments; blocks until the broker has it.
 
         Raises TypeError for arguments that the function does not take (but for typing=False), and as `Producer.send`.
@@ -185,7 +186,7 @@ class BaseTask(Generic[P, R]):
         check_call(self, args, kwargs)
         return self.app._send(self, args, kwargs, options)
 
-    def delay_on_commit(self, *args: P.args, **kwargs: P.kwargs) -> None:
+    def delay_on_commit(self, /, *args: P.args, **kwargs: P.kwargs) -> None:
         """In a Django project: `delay` when the transaction of the default database is committed, and never if it is
         rolled back; at once outside of a transaction. There is no handle, for nobody knows yet whether it is sent."""
         self.apply_async_on_commit(args, kwargs)
@@ -212,7 +213,7 @@ class BaseTask(Generic[P, R]):
         name, chosen = self.app._decide(self, args, kwargs or {}, options)
         return self.app.eager.producer.send(name, args, kwargs, decode=self.decode, **chosen)
 
-    async def adelay(self, *args: P.args, **kwargs: P.kwargs) -> AsyncHandle[R]:
+    async def adelay(self, /, *args: P.args, **kwargs: P.kwargs) -> AsyncHandle[R]:
         """`delay` for a program with an event loop; returns when the broker has it."""
         return await self.aapply_async(args, kwargs)
 
@@ -226,11 +227,11 @@ class BaseTask(Generic[P, R]):
 
     # ------------------------------------------------------------------------ as a part of a workflow
 
-    def s(self, *args: Any, **kwargs: Any) -> Signature[R]:
+    def s(self, /, *args: Any, **kwargs: Any) -> Signature[R]:
         """A signature with these arguments: to be sent later, or as a part of a workflow. See `fastq.app.canvas`."""
         return of_task(self, args, kwargs)
 
-    def si(self, *args: P.args, **kwargs: P.kwargs) -> Signature[R]:
+    def si(self, /, *args: P.args, **kwargs: P.kwargs) -> Signature[R]:
         """A signature that takes no more arguments: what comes before it does not pass its result on."""
         return of_task(self, args, kwargs, immutable=True)
 
@@ -303,6 +304,8 @@ class BaseTask(Generic[P, R]):
         The delay is `countdown` (or until `eta`), else what the task's options say. Raises `exc`, or MaxRetriesExceeded
         without one, if this was the last attempt.
         """
+        from fastq.wire.brief import safe_repr
+
         request = self.request
         most = self.options.max_retries if max_retries is None else max_retries
         if most is not None and request.retries >= most:
@@ -310,15 +313,16 @@ class BaseTask(Generic[P, R]):
                 f"task {self.name}[{request.id}] has been tried {request.retries + 1} times; max_retries is {most}"
             )
         if eta is not None:
-            countdown = max(0.0, eta.timestamp() - clock.now())
+            aware = eta if eta.tzinfo is not None else eta.replace(tzinfo=timezone.utc)
+            countdown = max(0.0, aware.timestamp() - clock.now())
         delay_s = self.options.retry_delay_s(request.retries) if countdown is None else countdown
-        return Retry(f"Retry in {delay_s:g}s" + (f": {exc!r}" if exc else ""), cause=exc, countdown=delay_s)
+        return Retry(f"Retry in {delay_s:g}s" + (f": {safe_repr(exc)}" if exc else ""), cause=exc, countdown=delay_s)
 
 
 class Task(BaseTask[P, R]):
     """A task of a function. Calling it runs the function here."""
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Run it here and now, without a message."""
         if self.options.bind:
             return self.function(self, *args, **kwargs)  # type: ignore[no-any-return]
@@ -328,7 +332,7 @@ class Task(BaseTask[P, R]):
 class CoroutineTask(BaseTask[P, R]):
     """A task of a coroutine function. Calling it makes the coroutine."""
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
         """The coroutine, to be awaited here."""
         if self.options.bind:
             return self.function(self, *args, **kwargs)  # type: ignore[no-any-return]
@@ -360,8 +364,11 @@ def read_options(given: Mapping[str, Any], *, name: str) -> TaskOptions:
     fields = dict(given)
     for option in ("autoretry_for", "dont_autoretry_for"):
         if option in fields:
-            fields[option] = tuple(fields[option])
-    return TaskOptions(**fields)
+            given_kinds = fields[option]
+            fields[option] = (given_kinds,) if isinstance(given_kinds, type) else tuple(given_kinds)
+    options = TaskOptions(**fields)
+    check(options, name=name)
+    return options
 
 
 def _registered(app_name: str, name: str) -> BaseTask[Any, Any]:

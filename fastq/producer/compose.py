@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Mapping
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fastq import clock
@@ -13,8 +15,7 @@ from fastq.producer.options import Keys, Options
 from fastq.wire.moment import parse_iso
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from datetime import datetime
+    from collections.abc import Sequence
 
     from fastq.producer.message import Arguments
     from fastq.producer.options import SendOptions, Wire
@@ -26,8 +27,8 @@ CACHED = 1000
 #: Options that are counted from the moment of sending, or that hardly two messages share: no stencil is kept for them.
 _PASSING = frozenset({"countdown", "eta", "expires", "group_id", "group_index", "parent_id", "root_id"})
 
-#: Options that may be text, and are times then.
-_MOMENTS = frozenset({"eta", "expires"})
+#: No option is more seconds than these: what is beyond is a mistake, and no date holds it.
+LONGEST_S = 100 * 365 * 86_400.0
 
 
 class _Form(NamedTuple):
@@ -76,6 +77,8 @@ class Composer:
     def one(self, name: str, args: Sequence[Any] | None, kwargs: Mapping[str, Any] | None, given: SendOptions) -> Push:
         """Return one message. Raises OptionError for an option that does not exist."""
         task_id = given.pop("task_id", None) if given else None
+        if task_id is not None:
+            _refuse_no_text("task_id", task_id)
         form = self._form(name, given)
         ids = uuids(form.stencil.ids_each)
         if task_id is not None:
@@ -134,18 +137,57 @@ class Composer:
             options = Options(**given)
         except TypeError as exc:
             raise OptionError(f"{exc}; the options of a send are {', '.join(Options.__struct_fields__)}") from exc
-        for name in _MOMENTS & given.keys():
-            _refuse_no_moment(name, getattr(options, name))
+        for name, value in given.items():
+            check = _CHECKS.get(name)
+            if check is not None and value is not None:
+                check(name, value)
         return options
 
 
 def _refuse_no_moment(name: str, value: Any) -> None:
     """A worker could only put the message aside."""
+    cause = None
     try:
+        if isinstance(value, datetime):
+            return
         if isinstance(value, str):
             parse_iso(value)
+            return
     except ValueError as error:
-        raise OptionError(f"{name}={value!r} is no time; give a datetime, or ISO 8601 text") from error
+        cause = error
+    raise OptionError(f"{name}={value!r} is no time; give a datetime, or ISO 8601 text") from cause
+
+
+def _refuse_no_expiry(name: str, value: Any) -> None:
+    check = _refuse_no_seconds if isinstance(value, (int, float)) else _refuse_no_moment
+    check(name, value)
+
+
+def _refuse_no_seconds(name: str, value: Any) -> None:
+    if not isinstance(value, (int, float)) or not abs(value) < LONGEST_S:
+        raise OptionError(f"{name}={value!r} is to be a number of seconds, less than a hundred years")
+
+
+def _refuse_no_integer(name: str, value: Any) -> None:
+    if not isinstance(value, int):
+        raise OptionError(f"{name}={value!r} is to be an integer")
+
+
+def _refuse_no_text(name: str, value: Any) -> None:
+    if not isinstance(value, str) or not value:
+        raise OptionError(f"{name}={value!r} is to be text, and not empty")
+
+
+_CHECKS: Mapping[str, Callable[[str, Any], None]] = {
+    "eta": _refuse_no_moment,
+    "expires": _refuse_no_expiry,
+    "countdown": _refuse_no_seconds,
+    "time_limit": _refuse_no_seconds,
+    "soft_time_limit": _refuse_no_seconds,
+    "priority": _refuse_no_integer,
+    "retries": _refuse_no_integer,
+    "queue": _refuse_no_text,
+}
 
 
 def _refuse_other_than_pairs(some: Sequence[Any]) -> None:

@@ -137,7 +137,7 @@ def _set_brackets(value: Any) -> tuple[str, str] | None:
 
 def _leaf(value: object, left: int) -> str:
     if isinstance(value, Decimal):
-        return _clip(_safe_repr(value), left)
+        return _clip(safe_repr(value), left)
     if isinstance(value, Number):
         return _clip(str(value), left)
     if isinstance(value, str):
@@ -146,7 +146,7 @@ def _leaf(value: object, left: int) -> str:
         return _bytes(value, left)
     if isinstance(value, (set, frozenset)):
         return _clip(f"{type(value).__name__}()", left)
-    return _clip(_safe_repr(value), left)
+    return _clip(safe_repr(value), left)
 
 
 def _bytes(value: bytes, left: int) -> str:
@@ -168,7 +168,8 @@ def _recursion(value: object) -> str:
     return f"<Recursion on {type(value).__name__} with id={id(value)}>"
 
 
-def _safe_repr(value: object) -> str:
+def safe_repr(value: object) -> str:
+    """What `value` says of itself, or that it cannot."""
     try:
         return repr(value)
     except Exception as exc:  # the edge of user code: a broken __repr__ must not stop a message

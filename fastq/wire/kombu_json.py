@@ -11,7 +11,7 @@ from json.encoder import encode_basestring_ascii
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-import msgspec
+from fastq.wire.plain import structured, with_text_keys
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,23 +46,7 @@ def _special(value: Any) -> Any:
             return {"__type__": marker, "__value__": write(value)}
     if isinstance(value, bytes):
         return _bytes(value)
-    return _structured(value)
-
-
-#: What `_TYPES` and bytes are inside of a larger value: they get their marks when that is written.
-_MARKED = (datetime, date, time, Decimal, UUID, bytes)
-
-
-def _structured(value: Any) -> Any:
-    """What kombu has no word for: the fields of a Struct, a dataclass, a model; the value of an enumeration; a set as
-    a list. Raises TypeError for anything else."""
-    dump = getattr(value, "model_dump", None)  # pydantic's
-    if dump is not None:
-        return dump()
-    try:
-        return msgspec.to_builtins(value, builtin_types=_MARKED)
-    except TypeError:
-        raise TypeError(f"Object of type {type(value).__name__} is not JSON serializable") from None
+    return structured(value)
 
 
 def _bytes(value: bytes) -> dict[str, str]:
@@ -72,19 +56,28 @@ def _bytes(value: bytes) -> dict[str, str]:
         return {"__type__": "base64", "__value__": b64encode(value).decode("ascii")}
 
 
-def encoder(special: Callable[[Any], Any]) -> Callable[[Any], str]:
+def encoder(special: Callable[[Any], Any], *, mended: Callable[[Any], Any] | None = None) -> Callable[[Any], str]:
     """Return the fastest encoder of this interpreter that writes exactly what `json.dumps` writes; `special` returns
-    what stands for a value that JSON does not know."""
+    what stands for a value that JSON does not know, `mended` the same for a whole value that was refused otherwise."""
     make = getattr(json.encoder, "c_make_encoder", None)
     if make is None:
         return json.JSONEncoder(default=special).encode
     # json.JSONEncoder.encode makes such an object for each call: most of the time of encoding two numbers.
     # No memory of objects being written (the first argument), so a circular value ends in RecursionError.
     write = make(None, special, encode_basestring_ascii, None, ": ", ", ", False, False, True)
-    return lambda value: "".join(write(value, 0))
+    if mended is None:
+        return lambda value: "".join(write(value, 0))
+
+    def encode(value: Any) -> str:
+        try:
+            return "".join(write(value, 0))
+        except TypeError:
+            return "".join(write(mended(value), 0))
+
+    return encode
 
 
-encode_text: Callable[[Any], str] = encoder(_special)
+encode_text: Callable[[Any], str] = encoder(_special, mended=with_text_keys)
 
 
 # ---------------------------------------------------------------------------- reading

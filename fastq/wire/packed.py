@@ -27,6 +27,7 @@ import msgspec
 from fastq.errors import BodyError, EnvelopeError
 from fastq.wire.brief import brief
 from fastq.wire.kombu_json import base64_text, encode_text
+from fastq.wire.plain import structured, text_key
 
 #: What every packed message begins with: an array of six, version 1.
 MAGIC: Final = b"\x96\x01"
@@ -193,9 +194,8 @@ def _key(key: Any) -> str:
     """A key as Python's json writes it."""
     if isinstance(key, str):
         return str.__str__(key)
-    if key is None or isinstance(key, (bool, int, float)):
-        return encode_text(key)
-    raise TypeError(f"keys must be str, int, float, bool or None, not {type(key).__name__}")
+    known = text_key(key)
+    return known if isinstance(known, str) else encode_text(known)
 
 
 def _special(value: Any) -> Any:
@@ -207,8 +207,7 @@ def _special(value: Any) -> Any:
     for kind, code, write in _WRITTEN:
         if isinstance(value, kind):
             return msgspec.msgpack.Ext(code, write(value))
-    # Structs, dataclasses, enumerations: what msgspec makes of them, by their fields.
-    return stand_in(msgspec.to_builtins(value, builtin_types=_KEPT, str_keys=True))
+    return stand_in(structured(value))
 
 
 _DATETIME, _DATE, _TIME, _DECIMAL, _UUID, _BIG = 1, 2, 3, 4, 5, 6
@@ -221,7 +220,6 @@ _WRITTEN: Final[tuple[tuple[type, int, Callable[[Any], bytes]], ...]] = (
     (Decimal, _DECIMAL, lambda value: str(value).encode()),
     (UUID, _UUID, lambda value: value.bytes),
 )
-_KEPT: Final = (bytes, bytearray, datetime, date, time, Decimal, UUID)
 
 #: What is read of each extension.
 EXTENSIONS: Final[dict[int, Callable[[bytes], Any]]] = {

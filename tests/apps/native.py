@@ -60,6 +60,27 @@ def auto() -> None:
     raise KeyError("no such")
 
 
+class Speechless(Exception):
+    def __repr__(self) -> str:
+        raise RuntimeError("no words")
+
+    __str__ = __repr__
+
+
+@app.task(autoretry_for=(Speechless,), retry_backoff=0.01, max_retries=1)
+def speechless() -> None:
+    raise Speechless(Speechless())
+
+
+def leave_late(*_args: object) -> None:
+    raise SystemExit(9)
+
+
+@app.task(on_success=leave_late)
+def left_by_hook(self: int, args: list[int]) -> int:
+    return self + len(args)
+
+
 @app.task
 def fail(text: str) -> None:
     raise LookupError(text)

@@ -7,8 +7,11 @@ import contextvars
 import os
 import threading
 import time
+import uuid
+from decimal import Decimal
 
 import msgspec
+from pydantic import AnyUrl, BaseModel, Field
 
 from fastq import FastQ
 from fastq.app.running.context import Request, current_request
@@ -24,6 +27,17 @@ app = FastQ(
 )
 
 mine: contextvars.ContextVar[str] = contextvars.ContextVar("mine", default="nobody's")
+
+
+class Person(BaseModel):
+    name: str = Field(alias="fullName")
+    home: AnyUrl
+    debts: dict[uuid.UUID, Decimal] = {}
+
+
+@app.task
+async def married(first: Person, others: dict[int, Person | int]) -> list[Person]:
+    return [first, *[other for other in others.values() if isinstance(other, Person)]]
 
 
 @app.task

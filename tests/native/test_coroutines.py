@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterator
+from decimal import Decimal
 from typing import Any
 
 import celery
 import pytest
 
+from fastq import Producer
 from fastq.errors import TaskFailed, TaskRevoked
 from tests.apps import native_loops
 from tests.eventually import eventually
@@ -40,6 +43,18 @@ def test_each_task_has_its_own_context() -> None:
     assert [handle.get(RESULT_S) for handle in handles] == [
         ["nobody's", f"w{n}", f"w{n}", handle.id] for n, handle in enumerate(handles)
     ]
+
+
+@pytest.mark.parametrize("wire", ["celery", "fastq"])
+def test_models_travel_over_both_wires(wire: Any, shop: Lab) -> None:
+    person = native_loops.Person.model_validate(
+        {"fullName": "Ann", "home": "http://localhost/", "debts": {uuid.UUID(int=1): Decimal("1.10")}}
+    )
+    with Producer(shop.db.url, wire=wire, queue="celery", result_url=shop.db.url) as producer:
+        handle = producer.send(
+            "tests.apps.native_loops.married", (person, {1: person, 2: 3}), decode=native_loops.married.decode
+        )
+        assert handle.get(RESULT_S) == [person, person]
 
 
 @pytest.mark.parametrize(

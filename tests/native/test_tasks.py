@@ -39,6 +39,7 @@ def test_a_function_without_annotations_takes_what_comes() -> None:
         (native.add, (1, 2, 3), "ArgumentError", "too many positional arguments"),
         (native.loose, (), "TypeError", "missing 1 required positional argument"),
         (native.fail, ("lost",), "LookupError", "lost"),
+        (native.speechless, (), "Speechless", "Unrepresentable"),
         (native.flaky, (3,), "ValueError", "again"),
         (native.auto, (), "KeyError", "no such"),
         (native.leave, (3,), "ChildLost", "exitcode 3"),
@@ -102,6 +103,10 @@ def test_workflows_know_whose_results_are_not_stored() -> None:
     assert native.silent.s(4).set(ignore_result=False).delay().get(RESULT_S) == 4
     after: Any = chain(native.silent.s(1).set(ignore_result=False), native.add.s(2).set(ignore_result=True)).delay()
     assert (after.ignored, after.parent.get(RESULT_S)) == (True, 1)
+
+
+def test_a_hook_that_leaves_the_process_changes_nothing_and_any_name_is_an_arguments() -> None:
+    assert native.left_by_hook.delay(self=2, args=[1]).get(RESULT_S) == 3
 
 
 def test_retries_are_counted() -> None:

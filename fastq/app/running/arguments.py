@@ -6,6 +6,10 @@ datetime, a UUID, a Decimal, a pydantic model) is made of it here, in the child.
 
 from __future__ import annotations
 
+import collections.abc
+import functools
+import inspect
+import sys
 import typing
 from collections.abc import Callable
 from typing import Any
@@ -13,8 +17,9 @@ from typing import Any
 import msgspec
 
 from fastq.app.annotations import hints_of, signature_of
-from fastq.errors import ArgumentError
+from fastq.errors import ArgumentError, TaskError
 from fastq.producer.handle import as_stored
+from fastq.wire.plain import TEXTS
 
 #: Types whose values need no look at what is inside of them.
 _PLAIN = (int, str, float, bool, bytes)
@@ -69,7 +74,7 @@ class Caller:
         """Whether any argument is looked at."""
         return bool(any(self._positional) or any(self._named.values()) or self._rest or self._others)
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         """Raises ArgumentError, before the function has been called, for arguments that do not fit it."""
         args, kwargs = self.convert(args, kwargs)
         return self.function(*self.prefix, *args, **kwargs)
@@ -101,16 +106,69 @@ class Caller:
 
 def convert(value: Any, wanted: Any) -> Any:
     """The value as an instance of `wanted`. Raises msgspec.ValidationError, or what a model's own check raises."""
-    return msgspec.convert(value, wanted, dec_hook=_custom)
+    try:
+        return msgspec.convert(value, wanted, dec_hook=_custom, str_keys=True)
+    except msgspec.ValidationError:
+        raise
+    except TypeError:
+        # Not the value: msgspec does not take such a type. Models beside others in a union pydantic can tell apart.
+        adapter = _adapter(wanted)
+        if adapter is None:
+            raise
+        return adapter.validate_python(value, **_by_name())
 
 
-def _custom(wanted: type, value: Any) -> Any:
+def _custom(wanted: Any, value: Any) -> Any:
+    origin = typing.get_origin(wanted)
+    if origin is not None:
+        return _generic(wanted, origin, value)
     if isinstance(value, wanted):
         return value
     validate = getattr(wanted, "model_validate", None)  # pydantic's
     if validate is not None:
-        return validate(value)
+        return validate(value, **(_by_name() if "pydantic" in sys.modules else {}))
+    if wanted.__module__ in TEXTS and isinstance(value, str):
+        return wanted(value)
     raise TypeError(f"expected {wanted.__qualname__}, got {type(value).__qualname__}")
+
+
+def _generic(wanted: Any, origin: type, value: Any) -> Any:
+    """An abstract type with parameters, such as Iterable[Item]. Nothing but its items can be looked at."""
+    if not isinstance(value, origin):
+        raise TypeError(f"expected {wanted}, got {type(value).__qualname__}")
+    if origin is collections.abc.Iterable and isinstance(value, list):
+        return convert(value, list[typing.get_args(wanted)[0]])  # type: ignore[misc]
+    return value
+
+
+@functools.cache
+def _by_name() -> dict[str, bool]:
+    """Has a model take its fields by their names, as they are sent, and by their aliases (pydantic 2.11 and later)."""
+    from pydantic import TypeAdapter
+
+    known = inspect.signature(TypeAdapter.validate_python).parameters
+    return {"by_alias": True, "by_name": True} if "by_name" in known else {}
+
+
+def _adapter(wanted: Any) -> Any:
+    """What checks a type that has a pydantic model in it, by pydantic; else None."""
+    pydantic = sys.modules.get("pydantic")
+    if pydantic is None or not _has_model(wanted, pydantic.BaseModel):
+        return None
+    return _adapted(wanted)
+
+
+@functools.cache
+def _adapted(wanted: Any) -> Any:
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(wanted)
+
+
+def _has_model(wanted: Any, kind: type) -> bool:
+    if isinstance(wanted, type) and typing.get_origin(wanted) is None:
+        return issubclass(wanted, kind)
+    return any(_has_model(part, kind) for part in typing.get_args(wanted))
 
 
 def _parameter(name: str, wanted: Any) -> _Parameter | None:
@@ -129,4 +187,12 @@ def decoder_of(function: Callable[..., Any]) -> Callable[[Any], Any]:
     wanted = hints_of(function).get("return", Any)
     if wanted is None or wanted is type(None) or _parameter("", wanted) is None:
         return as_stored
-    return lambda value: convert(value, wanted)
+    name = getattr(function, "__qualname__", "")
+
+    def decode(value: Any) -> Any:
+        try:
+            return convert(value, wanted)
+        except (ValueError, TypeError) as error:
+            raise TaskError(f"what {name} returned is {value!r:.200}, not {wanted}: {error}") from error
+
+    return decode

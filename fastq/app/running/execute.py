@@ -40,6 +40,7 @@ from fastq.errors import (
 )
 from fastq.program import Verdict
 from fastq.results.redis import ENDS
+from fastq.wire.brief import safe_repr
 from fastq.wire.redelivery import mark_redelivered
 
 if TYPE_CHECKING:
@@ -392,7 +393,8 @@ class Executor:
 
     def tell_failure(self, task: BaseTask[Any, Any], request: Request, end: End) -> None:
         """Of a failure, wherever it was found."""
-        logger.error("Task %s[%s] raised unexpected: %r\n%s", task.name, request.id, end.error, end.traceback.rstrip())
+        said = safe_repr(end.error)
+        logger.error("Task %s[%s] raised unexpected: %s\n%s", task.name, request.id, said, end.traceback.rstrip())
         if self.tells(task):
             self.say("task-failed", task, request, exception=shown(end.error), traceback=end.traceback)
         signals.task_failure.send(
@@ -561,7 +563,7 @@ _OWN_HEADERS = frozenset(
 def task_retry(task: BaseTask[Any, Any], request: Request, error: BaseException) -> Retry:
     """The next attempt after an error, by the task's options."""
     delay_s = task.options.retry_delay_s(request.retries)
-    return Retry(f"Retry in {delay_s:.3g}s: {error!r}", cause=error, countdown=delay_s)
+    return Retry(f"Retry in {delay_s:.3g}s: {safe_repr(error)}", cause=error, countdown=delay_s)
 
 
 def choose(own: bool | None, general: bool) -> bool:
@@ -577,7 +579,7 @@ def own_process(node: str) -> dict[str, Any]:
 def log_success(task: BaseTask[Any, Any], request: Request, value: Any, runtime_s: float) -> None:
     """As Celery logs it."""
     if logger.isEnabledFor(logging.INFO):
-        logger.info("Task %s[%s] succeeded in %ss: %.1024r", task.name, request.id, runtime_s, value)
+        logger.info("Task %s[%s] succeeded in %ss: %.1024s", task.name, request.id, runtime_s, safe_repr(value))
 
 
 def _cause(error: BaseException | None) -> BaseException:

@@ -20,6 +20,9 @@ logger = logging.getLogger("fastq.task")
 #: Seconds that a child which leaves waits for hooks that are under way.
 GRACE_S = 5.0
 
+#: What a hook may raise. The end of the process is not its business.
+_RAISED = (Exception, SystemExit, KeyboardInterrupt)
+
 #: The loop does not hold them itself.
 _under_way: set[asyncio.Task[None]] = set()
 
@@ -30,7 +33,7 @@ def call_hook(hook: Callable[..., Any] | None, task: Any, request: Request, valu
         return
     try:
         found = hook(task, request, value)
-    except Exception:
+    except _RAISED:
         _complain(hook, task, request)
     else:
         if isinstance(found, Coroutine):
@@ -62,7 +65,7 @@ def _carry_out(coroutine: Coroutine[Any, Any, None]) -> None:
 async def _see_through(coroutine: Coroutine[Any, Any, Any], hook: Any, task: Any, request: Request) -> None:
     try:
         await coroutine
-    except Exception:
+    except _RAISED:
         _complain(hook, task, request)
 
 

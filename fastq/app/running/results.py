@@ -10,6 +10,7 @@ from fastq.errors import ResultTooLarge
 from fastq.producer.post import pack
 from fastq.producer.store import RESULT_KEY, Store
 from fastq.results.redis import ENDS, guarded, set_commands
+from fastq.wire.brief import safe_repr
 from fastq.wire.kombu_json import encode_text
 
 if TYPE_CHECKING:
@@ -123,5 +124,5 @@ def _plain(argument: Any) -> Any:
     try:
         encode_text(argument)
     except Exception:
-        return repr(argument)
+        return safe_repr(argument)
     return argument
