@@ -27,6 +27,7 @@ from fastq.child import main as child_main
 from fastq.child.goodbye import EXIT_BUG, forget_inherited_hooks
 from fastq.child.main import LoopOptions
 from fastq.errors import FastqError, ProcessLost
+from fastq.ipc.group import LEFT_TO_THE_ENGINE, STOPS
 from fastq.ipc.link import Link
 from fastq.ipc.messages import (
     Aside,
@@ -284,10 +285,10 @@ def be(sock: socket.socket, *, program: Program | None = None) -> int:
     gc.disable()  # an import makes little garbage; looking for it again and again is a tenth of the start
     # The terminal sends Ctrl+C to the whole group; what it means is the engine's to decide.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    for number in (signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP):
-        # So may a service manager (systemd's KillMode=control-group). A handler, not SIG_IGN, which programs that tasks
-        # start would inherit.
+    for number in STOPS:
+        # A handler, not SIG_IGN, which programs that tasks start would inherit.
         signal.signal(number, _leave_it_to_the_engine)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, LEFT_TO_THE_ENGINE)
     warnings.filterwarnings("ignore", message=".*multi-threaded.*fork", category=DeprecationWarning)
     dumps.answer()
     sock.set_inheritable(False)

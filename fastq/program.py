@@ -298,6 +298,14 @@ class Door(Protocol):
     def event(self, data: bytes, *, now: bool = False) -> None: ...
 
 
+class FrontDoor(Door, Protocol):
+    """The door of a whole process: `fastq._core.ChildPort`."""
+
+    @property
+    def ending(self) -> bool: ...
+    def heard(self, number: int, /) -> int: ...
+
+
 class FlightDoor(Door, Protocol):
     """The door of one task among others: `fastq._core.Flight`."""
 
@@ -370,7 +378,7 @@ class Program(Protocol):
     def before_fork(self) -> None:
         """Close what processes must not share, and import what every child needs."""
 
-    def child_init(self, port: Door, *, number: int) -> None:
+    def child_init(self, port: FrontDoor, *, number: int) -> None:
         """Make this freshly forked process the child `number` (from 1)."""
 
     def runner(self, *, max_tasks: int | None = None) -> Worker | None:

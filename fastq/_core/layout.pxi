@@ -44,6 +44,10 @@ cdef extern from *:
     enum { FQ_UP = 0, FQ_IN_FUTEX = 1, FQ_IN_LOOP = 2 };
     /* Tasks that one child may have in flight at most; bytes of an id that a berth shows. */
     enum { FQ_BERTHS = 1024, FQ_ID = 56 };
+    /* Signals that are counted: those below this number. */
+    enum { FQ_SIGNALS = 32 };
+    /* What the engine wants of a child: nothing, that it leaves after its task, that it ends by a signal it is sent. */
+    enum { FQ_STAY = 0, FQ_LEAVE = 1, FQ_END = 2 };
 
     /* Counters: how many tasks and queues have a row of their own (row 0: all others), bytes of a name, claim lists'
        keys that have a row, ways in which a task ends in a child, verdicts, steps of the histograms, figures. */
@@ -58,6 +62,7 @@ cdef extern from *:
         uint32_t engine_wait FQ_LINE;      /* both: FQ_AWAKE, FQ_WAKE_ANY, FQ_WAKE_HUNGRY */
         uint32_t events FQ_LINE;           /* the engine's: 1 while what happens to tasks is told to monitors */
         uint64_t clock FQ_LINE;            /* both, by atomic additions: Lamport's clock of this worker */
+        uint32_t heard[FQ_SIGNALS] FQ_LINE; /* the engine's: how often it has got each signal */
     } fq_header;
 
     typedef struct {
@@ -68,7 +73,7 @@ cdef extern from *:
         uint64_t acked_count;              /* frames likewise */
         uint64_t soft_target;              /* 1 + number of the frame that a limit is to interrupt; FQ_MEMORY */
         uint64_t result_tail;              /* bytes read from the result ring */
-        uint32_t command;                  /* 1: leave after the current task */
+        uint32_t command;                  /* FQ_STAY, FQ_LEAVE, FQ_END */
         uint32_t berths;                   /* tasks that this child may have in flight; 0: one, and no berths */
         uint64_t wishes;                   /* how often a wish has been written to one of its berths */
         /* compare-and-swap by both: frames started, and FQ_RECALL */
@@ -171,6 +176,7 @@ cdef extern from *:
         char worker[256]
         uint32_t engine_wait, events
         uint64_t clock
+        uint32_t heard[32]
     ctypedef struct fq_slot:
         uint64_t task_head, task_count, acked_head, acked_count, soft_target, result_tail
         uint32_t command, berths
@@ -232,7 +238,7 @@ cdef extern from *:
     int FQ_OUTCOME, FQ_STORE, FQ_EVENT
     int FQ_FREE, FQ_BOOTING, FQ_READY, FQ_RETIRING
     uint32_t FQ_AWAKE, FQ_WAKE_ANY, FQ_WAKE_HUNGRY
-    uint32_t FQ_UP, FQ_IN_FUTEX, FQ_IN_LOOP, FQ_BERTHS, FQ_ID
+    uint32_t FQ_UP, FQ_IN_FUTEX, FQ_IN_LOOP, FQ_BERTHS, FQ_ID, FQ_SIGNALS, FQ_STAY, FQ_LEAVE, FQ_END
     uint32_t FQ_TASK_ROWS, FQ_QUEUE_ROWS, FQ_NAME, FQ_KEY_ROWS
     int FQ_ENDS, FQ_VERDICTS, FQ_RUN_STEPS, FQ_WAIT_STEPS, FQ_FIGURES
     int FQ_SUCCEEDED, FQ_FAILED, FQ_RETRIED, FQ_IGNORED, FQ_REJECTED, FQ_DISCARDED

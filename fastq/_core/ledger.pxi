@@ -116,14 +116,15 @@ cdef class Ledger(_Looking):
             self.queue_row(key).length += lengths[key]
             self.queue_row(key).looked_ns = now
 
-    def dismiss(self, uint32_t child):
-        """Ask a child to leave after its current task, and take back the rest. Returns how many came back."""
+    def dismiss(self, uint32_t child, *, bint ending=False):
+        """Ask a child to leave after its current task, and take back the rest. `ending`: a signal will tell it to end
+        before, and is meant for it alone. Returns how many came back."""
         cdef Hand* hand = self.hand(child)
         if not hand.used:
             return 0
         hand.leaving = True
         n = self.recall(child)
-        store32(&hand.slot.command, 1)
+        store32(&hand.slot.command, FQ_END if ending else FQ_LEAVE)
         if hand.berths:
             self.call(hand)
         else:

@@ -355,7 +355,16 @@ cdef class ChildPort:
 
     @property
     def stopping(self):
-        return load32(&self.slot.command) != 0
+        return load32(&self.slot.command) != FQ_STAY
+
+    @property
+    def ending(self):
+        """Whether the engine sends this child a signal that is to end it."""
+        return load32(&self.slot.command) == FQ_END
+
+    def heard(self, uint32_t number):
+        """How often the engine has got this signal."""
+        return load32(&self.segment.header.heard[number]) if number < FQ_SIGNALS else 0
 
 
 def write_side(str prefix not None, str suffix not None, bytes payload not None):

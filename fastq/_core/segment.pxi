@@ -150,6 +150,11 @@ cdef class Segment:
             mine = load64(&self.header.clock)
         return max(mine, other) + 1
 
+    def hear(self, uint32_t number):
+        """The engine has got this signal: let its children know. Its signal handlers call it."""
+        if number < FQ_SIGNALS:
+            store32(&self.header.heard[number], self.header.heard[number] + 1)
+
     def clear_slot(self, uint32_t index):
         """Make a slot free for a new child. The engine's; nobody may be using it."""
         memset(self.slot(index), 0, sizeof(fq_slot))

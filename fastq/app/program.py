@@ -19,7 +19,7 @@ from fastq.config.nodename import file_name, node_name
 from fastq.config.possible import no_such_option
 from fastq.config.settings import WorkerOptions
 from fastq.errors import ResultsUnavailable
-from fastq.program import Door, FlightDoor, Passenger, ProgramInfo, Question, Reply, Worker
+from fastq.program import Door, FlightDoor, FrontDoor, Passenger, ProgramInfo, Question, Reply, Worker
 
 logger = logging.getLogger(__name__)
 
@@ -99,7 +99,7 @@ class NativeProgram:
 
     # ------------------------------------------------------------------------ in a child
 
-    def child_init(self, port: Door, *, number: int) -> None:
+    def child_init(self, port: FrontDoor, *, number: int) -> None:
         """Become the child `number`, counted from 1."""
         from fastq.app.running.child import Child
 

@@ -88,6 +88,7 @@ class Worker:
         self.signals = Signals(
             self.poller,
             numbers=[signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, RELOAD_SIGNAL],
+            heard=self._heard,
             act=self._signalled,
         )
         faulthandler.register(signal.SIGUSR1)
@@ -227,6 +228,11 @@ class Worker:
         logger.warning("purge: Erased %d message%s from the queues.", found, "" if found == 1 else "s")
 
     # Stopping
+
+    def _heard(self, number: int) -> None:
+        # Children that got it, too, wait to see whether it was for all of us.
+        if self.segment is not None:
+            self.segment.core.hear(number)
 
     def _signalled(self, number: int) -> None:
         if number == signal.SIGTERM and os.environ.get("REMAP_SIGTERM") == "SIGQUIT":

@@ -6,6 +6,7 @@ import contextlib
 import json
 import logging
 import os
+import subprocess
 import time
 from datetime import timedelta
 from typing import Any
@@ -198,6 +199,14 @@ def spawn(self: Any, x: int, y: int) -> str:
     add_.delay(x, y)
     group(add_.s(1, 1), add_.s(2, 2)).apply_async()
     return "spawned"
+
+
+@table.task("t.handed_on")
+def handed_on() -> dict[str, str]:
+    """Which signals a program that a task starts ignores, and which it blocks: masks in hexadecimal."""
+    done = subprocess.run(["cat", "/proc/self/status"], capture_output=True, text=True, check=True)
+    lines = (line.split() for line in done.stdout.splitlines() if line.startswith(("SigIgn", "SigBlk")))
+    return {name.rstrip(":"): mask for name, mask in lines}
 
 
 @table.task("t.replace", bind=True)

@@ -27,6 +27,7 @@ from fastq.app.running.results import Results
 from fastq.child.events import Eventer, shown
 from fastq.child.letters import Letters
 from fastq.errors import MemoryLimitExceeded, SoftTimeLimitExceeded
+from fastq.ipc.group import STOPS, Stops
 from fastq.results.redis import GUARD
 from fastq.wire.kombu_json import encode_text, loads
 from fastq.wire.packed import read_arguments
@@ -34,7 +35,7 @@ from fastq.wire.packed import read_arguments
 if TYPE_CHECKING:
     from fastq.app.app import FastQ
     from fastq.app.task import BaseTask
-    from fastq.program import Door, FlightDoor, Passenger, Worker
+    from fastq.program import Door, FlightDoor, FrontDoor, Passenger, Worker
 
 
 R = TypeVar("R", bound=_core.Runner)
@@ -44,7 +45,7 @@ class Child:
     """One child of one application. Everything is made before the first frame, and used by one thread."""
 
     def __init__(
-        self, app: FastQ, *, node: str, number: int, port: Door, names: list[str], dead_letter: tuple[str, ...]
+        self, app: FastQ, *, node: str, number: int, port: FrontDoor, names: list[str], dead_letter: tuple[str, ...]
     ) -> None:
         self.app, self.node, self.number, self.port, self.names = app, node, number, port, names
         port.know_tasks([name.encode() for name in names])
@@ -60,6 +61,7 @@ class Child:
         )
         app.report_progress = functools.partial(report, self.executor)
         self.judge = Judge(self.executor)
+        self._stops = Stops(port)
         self._runner: Any = None
         self._crew: Any = None
 
@@ -69,8 +71,8 @@ class Child:
         """Become the process: its name, its signals, the application's set-up."""
         log.name_process(log.child_name(self.number))
         sys.stdin = open(os.devnull)  # noqa: SIM115  for the rest of the process's life
-        for number in (signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP):
-            signal.signal(number, _end)
+        for number in STOPS:
+            signal.signal(number, self._end)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGUSR1, self._interrupt)
         signals.worker_process_init.send(self.app)
@@ -80,6 +82,11 @@ class Child:
         finish_hooks()
         signals.worker_process_shutdown.send(self.app)
         self.app.close()
+
+    def _end(self, number: int, _frame: Any) -> None:
+        # By an exception, so that `finally` blocks of the task run.
+        if self._stops.is_for_me(number):
+            raise Ended(128 + number)
 
     def _interrupt(self, _number: int, _frame: Any) -> None:
         in_plain_task = self._runner is not None and self._runner.interruptible
@@ -207,8 +214,3 @@ def _stamp(second: int) -> tuple[bytes, bytes]:
     """A moment as results are dated, for a whole second, split where the microseconds stand."""
     text = datetime.datetime.fromtimestamp(second, datetime.timezone.utc).isoformat().encode()
     return text[:19], text[19:]
-
-
-def _end(number: int, _frame: Any) -> None:
-    # By an exception, so that `finally` blocks of the task run.
-    raise Ended(128 + number)

@@ -23,7 +23,10 @@ from fastq.compat.celery.receive import Receiver
 from fastq.compat.celery.results import ResultRing, goes_through_ring
 from fastq.compat.celery.verdict import Judge
 from fastq.errors import MemoryLimitExceeded
-from fastq.program import Door, Worker
+from fastq.ipc.group import STOPS, Stops
+from fastq.program import Door, FrontDoor, Worker
+
+_STOPS = frozenset(number.name for number in STOPS)
 
 
 class Child:
@@ -35,7 +38,7 @@ class Child:
         *,
         worker: Any,
         number: int,
-        port: Door,
+        port: FrontDoor,
         names: list[str],
         dead_letter: tuple[str, ...] = (),
     ) -> None:
@@ -51,6 +54,7 @@ class Child:
         receiver = Receiver(app, hostname=self.hostname, sender=sender, eventer=self.eventer)
         self.aside = Aside(dead_letter, node=worker.hostname)
         self.executor = Executor(app, receiver=receiver, aside=self.aside, soft_time_limit_s=worker.soft_time_limit)
+        self._stops = Stops(port)
         self.judge_ = Judge(app, receiver=receiver, aside=self.aside)
 
     # ------------------------------------------------------------------------ beginning and end
@@ -66,9 +70,15 @@ class Child:
         from billiard.common import reset_signals
 
         # SIGTERM and its kin end the process by SystemExit, so that `finally` blocks of the task run.
-        reset_signals(full=True)
+        reset_signals(handler=self._end, full=True)
         signal.signal(signal.SIGUSR1, self._on_soft_limit)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    def _end(self, number: int, frame: Any) -> None:
+        if self._stops.is_for_me(number):
+            from billiard.common import _shutdown_cleanup
+
+            _shutdown_cleanup(number, frame)
 
     def _on_soft_limit(self, signum: int, frame: Any) -> None:
         in_plain_task = self._runner is not None and self._runner.interruptible
@@ -174,6 +184,7 @@ def _initialize(app: Any, hostname: str) -> None:
     that signal replace `build_tracer` too late for those, so they are built afterwards, and only for tasks that run.
     """
     build, die_with_parent = celery_trace.build_tracer, platforms.set_pdeathsig
+    reset = platforms.signals.reset
     initializing = True
 
     def build_later(*args: Any, **kwargs: Any) -> Any:
@@ -182,10 +193,13 @@ def _initialize(app: Any, hostname: str) -> None:
     celery_trace.build_tracer = build_later
     # This has been done, and billiard's way of doing it loads a C parser into every child.
     platforms.set_pdeathsig = lambda name: None
+    # Those that may come to all processes stay with the handlers that the nursery has for them, until we have ours.
+    platforms.signals.reset = lambda *names: reset(*(name for name in names if name not in _STOPS))
     try:
         prefork.process_initializer(app, hostname)
     finally:
         initializing = False
         platforms.set_pdeathsig = die_with_parent
+        del platforms.signals.reset
         if celery_trace.build_tracer is build_later:
             celery_trace.build_tracer = build

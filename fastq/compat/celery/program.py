@@ -15,7 +15,7 @@ from fastq.compat.celery.settle import Settled, settle_in
 from fastq.config.settings import WorkerOptions
 from fastq.errors import ApplicationError, FastqError
 from fastq.importing import last_line, place_of
-from fastq.program import Door, ProgramInfo, Question, Reply, Worker
+from fastq.program import Door, FrontDoor, ProgramInfo, Question, Reply, Worker
 
 
 @contextlib.contextmanager
@@ -80,7 +80,7 @@ class CeleryProgram:
 
         close_connections(self.app)
 
-    def child_init(self, port: Door, *, number: int) -> None:
+    def child_init(self, port: FrontDoor, *, number: int) -> None:
         """Become the child `number`, counted from 1."""
         from fastq.compat.celery.child import Child
 

@@ -449,7 +449,7 @@ class Children:
         if child is None or child.pidfd is None:
             return
         child.sentence, child.dismissed = sentence, True
-        self._ledger.dismiss(slot)
+        self._ledger.dismiss(slot, ending=True)
         posix.send(child.pidfd, number)
         self.fill()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import select
+import signal
 import socket
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from collections.abc import Callable
 from typing import Any, Literal, Protocol
 
 from fastq.errors import ProcessLost
+from fastq.ipc.group import LEFT_TO_THE_ENGINE
 from fastq.ipc.link import Link
 from fastq.ipc.messages import Aside, Fork, Notify, Ready, Remember, Start, Stop, ToEngine, ToNursery
 from fastq.worker.poll import Poller
@@ -89,9 +91,9 @@ class NurseryProcess:
         """The descriptor that came with an `AsideForked`; the caller's to close."""
         return self._link.take_fd()
 
-    def notify(self, signal: str, arguments: dict[str, object]) -> None:
+    def notify(self, name: str, arguments: dict[str, object]) -> None:
         """Have a signal of the application's main process sent."""
-        self._send(Notify(signal=signal, arguments=arguments))
+        self._send(Notify(signal=name, arguments=arguments))
 
     def remember(self, revoked: list[str]) -> None:
         """Have these ids written to the state database."""
@@ -157,9 +159,14 @@ class NurseryProcess:
 
 def start_afresh(theirs: socket.socket, start: Start) -> Process:
     """A nursery that imports everything anew, whatever this process has become."""
-    process: Process = subprocess.Popen(
-        [sys.executable, "-m", "fastq.nursery", str(theirs.fileno())],
-        pass_fds=(theirs.fileno(), start.eventfd),
-        stdin=subprocess.DEVNULL,
-    )
+    # They may come to all processes of a worker: kept back until the nursery has handlers, or it would end by them.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, LEFT_TO_THE_ENGINE)
+    try:
+        process: Process = subprocess.Popen(
+            [sys.executable, "-m", "fastq.nursery", str(theirs.fileno())],
+            pass_fds=(theirs.fileno(), start.eventfd),
+            stdin=subprocess.DEVNULL,
+        )
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
     return process

@@ -13,10 +13,13 @@ from fastq.worker.poll import Poller
 
 
 class Signals:
-    """Signals of this process, brought to its loop in the order in which they came."""
+    """Signals of this process, brought to its loop in the order in which they came. `heard` is called at once, in the
+    handler: it has to be short, and to block never."""
 
-    def __init__(self, poller: Poller, *, numbers: Iterable[int], act: Callable[[int], None]) -> None:
-        self._poller, self._act = poller, act
+    def __init__(
+        self, poller: Poller, *, numbers: Iterable[int], heard: Callable[[int], None], act: Callable[[int], None]
+    ) -> None:
+        self._poller, self._heard, self._act = poller, heard, act
         self._queue: deque[int] = deque()
         self._read, self._write = socket.socketpair()
         self._read.setblocking(False)
@@ -26,6 +29,7 @@ class Signals:
         poller.watch(self._read.fileno(), self._wake)
 
     def _note(self, number: int, _frame: object) -> None:
+        self._heard(number)
         self._queue.append(number)
 
     def _wake(self, _events: int) -> None:
