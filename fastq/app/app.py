@@ -18,14 +18,14 @@ import threading
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Concatenate, Literal, overload
 
-from fastq.app import signals
+from fastq.app import publishing, signals
 from fastq.app.canvas import embed_links, named
 from fastq.app.provided import provide
 from fastq.app.routes import route
 from fastq.app.schedule import Scheduling, Timetable
 from fastq.app.settings import Settings, Wire, read_object
 from fastq.app.task import BaseTask, CoroutineTask, P, R, Task, read_options
-from fastq.app.unfold import Node
+from fastq.app.unfold import Call, Node
 from fastq.errors import ApplicationError, SettingError, UnknownTask
 from fastq.producer.handle import as_stored
 
@@ -274,11 +274,7 @@ class FastQ(Scheduling):
         """Name and options of a message that is about to be sent, and the lock that it is sent under, if any."""
         name, chosen = self._decide(task, args, kwargs, options)
         if signals.before_task_publish.receivers:
-            chosen["headers"] = headers = dict(chosen.get("headers") or {})
-            queue = chosen.get("queue")
-            signals.before_task_publish.send(
-                name, body=(args, kwargs, {}), headers=headers, routing_key=queue, exchange=""
-            )
+            chosen = publishing.before(self, name, args, kwargs, chosen)
         if isinstance(task, str) or not task.is_unique or not _is_marked(chosen):
             return name, chosen, None
         return name, chosen, _lock_for(self, task, chosen)
@@ -292,7 +288,8 @@ class FastQ(Scheduling):
         if self.current_request is not None:
             self._sent(Node(handle.id, name))
         if signals.after_task_publish.receivers:
-            signals.after_task_publish.send(name, body=(args, kwargs, {}), routing_key=chosen.get("queue"), exchange="")
+            options = {**chosen, "task_id": handle.id}
+            publishing.after(self, [Call(name=name, args=args, kwargs=kwargs, options=options)])
 
     def _decide(
         self, task: BaseTask[Any, Any] | str, args: Any, kwargs: Any, options: Mapping[str, Any]

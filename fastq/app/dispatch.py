@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from fastq.app import publishing, signals
 from fastq.app.task import check_call
 from fastq.app.unfold import Call, Header, Node, Plan, Sig, unfold
 from fastq.errors import SettingError
@@ -49,7 +50,9 @@ def send(app: FastQ, plan: Plan) -> None:
     """Carry out a plan: what counts a chord's parts is there before its first task can end."""
     producer = app.producer
     set_up(app, plan.headers)
-    producer.push(list(pushes(app, plan.calls)))
+    sent = list(composed(app, plan.calls))
+    producer.push([push for push, _ in sent])
+    tell(app, sent)
 
 
 def set_up(app: FastQ, headers: Sequence[Header]) -> None:
@@ -72,13 +75,20 @@ def key_prefix(app: FastQ) -> str:
     return str(app.conf.result_backend_transport_options.get("global_keyprefix") or "")
 
 
-def pushes(app: FastQ, calls: Sequence[Call]) -> Iterator[Push]:
-    """The messages of calls, ready to be pushed."""
+def composed(app: FastQ, calls: Sequence[Call]) -> Iterator[tuple[Push, Call]]:
+    """The messages of calls, ready to be pushed, each with the call as it became."""
     for call in calls:
         task = app.tasks.get(call.name) or call.name
         once = {"unique": False} if not isinstance(task, str) and task.is_unique else {}
         name, chosen, _ = app._prepared(task, call.args, call.kwargs, {**call.options, **once})
-        yield app.producer.compose(name, call.args, call.kwargs, **chosen)
+        made = Call(name=name, args=call.args, kwargs=call.kwargs, options=chosen)
+        yield app.producer.compose(name, call.args, call.kwargs, **chosen), made
+
+
+def tell(app: FastQ, sent: Sequence[tuple[Push, Call]]) -> None:
+    """Tell receivers of messages that the broker has."""
+    if signals.after_task_publish.receivers:
+        publishing.after(app, [call for _, call in sent])
 
 
 #: What messages say, by the ids of their tasks.

@@ -106,7 +106,8 @@ def _is_meant(wanted: Any, sender: Any) -> bool:
     return name is not None and (wanted == name or getattr(wanted, "name", None) == name)
 
 
-#: sender: the task's name; body: (args, kwargs, embed); headers: a dict that may be added to; routing_key: the queue.
+#: sender: the task's name; body: (args, kwargs, embed); headers: id, task, root_id, parent_id and those of the call, a
+#: dict that may be added to before; routing_key: the queue. Retries have the headers of the first attempt, and no signal.
 before_task_publish: Signal = Signal("before_task_publish")
 after_task_publish: Signal = Signal("after_task_publish")
 

@@ -154,6 +154,8 @@ class BaseTask(Generic[P, R]):
         self.sent_options: dict[str, Any] = {
             name: value for name in _SENT if (value := getattr(options, name)) is not None
         }
+        #: In a child, which sets it: whether nothing is stored, unless a message says otherwise.
+        self.ignore_result: bool = bool(options.ignore_result)
         self.is_coroutine: bool = inspect.iscoroutinefunction(function)
         self.__name__: str = getattr(function, "__name__", name)
         self.__doc__ = function.__doc__

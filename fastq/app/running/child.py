@@ -161,8 +161,9 @@ class Child:
             return None  # STARTED, too, is stored with the runner's one time to live
         caller = self.executor.caller(task)
         function = caller if caller.checks or caller.prefix else task.function
+        task.ignore_result = not self.results.enabled or choose(own.ignore_result, conf.task_ignore_result)
         return _core.PlainTask(
-            _Facts(task, ignore_result=not self.results.enabled or choose(own.ignore_result, conf.task_ignore_result)),
+            task,
             fun=function,
             request_class=PlainRequest,
             requests=_core.Stack(context.requests, context.requests.storage, threading.get_ident()),
@@ -194,16 +195,6 @@ class Child:
 
     def _on_error(self, plain: Any, request: Any, _args: Any, _kwargs: Any, late: bool, _stage: int) -> Any:
         return self.executor.failed(self._runner, plain, request, late)
-
-
-class _Facts:
-    """A task as the compiled runner and receivers of signals see it: the task itself, with `ignore_result` decided."""
-
-    def __init__(self, task: BaseTask[Any, Any], *, ignore_result: bool) -> None:
-        self._task, self.ignore_result = task, ignore_result
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._task, name)
 
 
 def _follows_nothing(_request: Any, _value: Any, _ignore: bool) -> bool:

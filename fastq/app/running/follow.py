@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastq import clock
 from fastq.app.annotations import signature_of
-from fastq.app.dispatch import key_prefix, pushes, send, set_up
+from fastq.app.dispatch import composed, key_prefix, send, set_up, tell
 from fastq.app.running.results import error_fields
 from fastq.app.unfold import Plan, Sig, group_of, kind_of, tasks_of, unfold
 from fastq.errors import BrokerError, ChordError, ResultsUnavailable
@@ -171,9 +171,11 @@ class Follow:
         app = self.app
         if app.producer.stores_results_there:
             set_up(app, plan.headers)
-            composed = list(pushes(app, plan.calls))
-            messages = [(push.key.encode(), _bytes(text)) for push in composed for text in push.messages]
+            sent = list(composed(app, plan.calls))
+            messages = [(push.key.encode(), _bytes(text)) for push, _ in sent for text in push.messages]
             (kept,) = self._run(keys.finish(token, messages), 1)
+            if kept:
+                tell(app, sent)
         else:
             (kept,) = self._run(keys.extend(token), 1)
             if kept:
