@@ -107,7 +107,7 @@ def _is_meant(wanted: Any, sender: Any) -> bool:
 
 
 #: sender: the task's name; body: (args, kwargs, embed); headers: id, task, root_id, parent_id and those of the call, a
-#: dict that may be added to before; routing_key: the queue. Retries have the headers of the first attempt, and no signal.
+#: dict that may be added to before; routing_key: the queue. Not sent of retries, whose headers are the first attempt's.
 before_task_publish: Signal = Signal("before_task_publish")
 after_task_publish: Signal = Signal("after_task_publish")
 
