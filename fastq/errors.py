@@ -203,6 +203,11 @@ class NotConfirmed(BrokerError):
 class BufferFull(BrokerError):
     """A producer's buffer has reached its bounds, because the broker is too slow or away. The message was not taken."""
 
+    @property
+    def taken_ids(self) -> tuple[str, ...]:
+        """Tasks of the same call that the buffer had taken before: it sends them, they are not to be sent again."""
+        return self._ids("taken_ids")
+
 
 class ResultsUnavailable(SurroundingsError):
     """The result store cannot be reached, or refuses."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import hiredis
 
@@ -141,8 +141,44 @@ def _reason(error: Exception) -> str:
     return str(error) or type(error).__name__
 
 
+T = TypeVar("T")
+
+
+class PerLoop(Generic[T]):
+    """One thing for each event loop that asks: loops of several threads, or one after the other. A fork starts anew."""
+
+    def __init__(self, make: Callable[[], T]) -> None:
+        self._make = make
+        self._pid = os.getpid()
+        self._found: dict[asyncio.AbstractEventLoop, T] = {}
+
+    def here(self) -> T:
+        """That of the running loop."""
+        if self._pid != os.getpid():
+            # What the parent of a fork has is its own: not even closing it is ours to do.
+            self._pid, self._found = os.getpid(), {}
+        loop = asyncio.get_running_loop()
+        found = self._found.get(loop)
+        if found is None:
+            self._forget_closed()
+            found = self._found[loop] = self._make()
+        return found
+
+    def _forget_closed(self) -> None:
+        for loop in list(self._found):
+            if loop.is_closed():
+                self._found.pop(loop, None)
+
+
+class _Place:
+    """What one event loop has of a server."""
+
+    line: AsyncLine | None = None
+    opening: asyncio.Task[AsyncLine] | None = None
+
+
 class AsyncLines:
-    """The line of one event loop to one server: made on first use, and anew after a loss, a fork, in another loop."""
+    """Lines to one server, one for each event loop: made on first use, and anew after a loss."""
 
     def __init__(self, endpoint: Endpoint, *, timeout_s: float, listener: Callable[[Any], None] | None = None) -> None:
         self._endpoint = endpoint
@@ -150,30 +186,25 @@ class AsyncLines:
         self.where: str = f"the {endpoint.role.name} {endpoint.masked()}"
         self._timeout_s = timeout_s
         self._listener = listener
-        self._line: AsyncLine | None = None
-        self._owner: tuple[int, asyncio.AbstractEventLoop] | None = None
-        self._opening: asyncio.Task[AsyncLine] | None = None
+        self._places: PerLoop[_Place] = PerLoop(_Place)
 
     async def line(self) -> AsyncLine:
         """Return the line of this loop. Raises BrokerUnavailable or BrokerRefused; nothing was written then."""
-        owner = (os.getpid(), asyncio.get_running_loop())
-        if self._owner != owner:
-            # What another loop or the parent of a fork has is theirs: not even closing it is ours to do.
-            self._owner, self._line, self._opening = owner, None, None
-        if self._line is not None and self._line.usable:
-            return self._line
-        if self._opening is None:
-            self._opening = asyncio.ensure_future(self._open())
+        place = self._places.here()
+        if place.line is not None and place.line.usable:
+            return place.line
+        if place.opening is None:
+            place.opening = asyncio.ensure_future(self._open(place))
         # Shielded: one of many who wait for it being cancelled must not take it from the others.
-        return await asyncio.shield(self._opening)
+        return await asyncio.shield(place.opening)
 
-    async def _open(self) -> AsyncLine:
+    async def _open(self, place: _Place) -> AsyncLine:
         try:
             writer = await open_streams(self._endpoint, timeout_s=self._timeout_s)
-            self._line = AsyncLine(writer, timeout_s=self._timeout_s, listener=self._listener)
-            return self._line
+            place.line = AsyncLine(writer, timeout_s=self._timeout_s, listener=self._listener)
+            return place.line
         finally:
-            self._opening = None
+            place.opening = None
 
     async def ask(self, request: bytes, count: int = 1) -> list[Any]:
         """Write commands that only read, and return the replies; once more on a new line if the first was lost."""
@@ -213,10 +244,10 @@ class AsyncLines:
 
     async def close(self) -> None:
         """Close the line of this loop; those who wait for answers are told."""
-        if self._owner == (os.getpid(), asyncio.get_running_loop()):
-            if self._opening is not None:
-                await asyncio.gather(self._opening, return_exceptions=True)
-            if self._line is not None:
-                self._line.close()
-                await asyncio.sleep(0)  # the loop closes the socket in its next turn, which may be its last
-        self._line = None
+        place = self._places.here()
+        if place.opening is not None:
+            await asyncio.gather(place.opening, return_exceptions=True)
+        line, place.line = place.line, None
+        if line is not None:
+            line.close()
+            await asyncio.sleep(0)  # the loop closes the socket in its next turn, which may be its last

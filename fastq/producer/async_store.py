@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from fastq.errors import BrokerError
-from fastq.producer.async_line import AsyncLines
+from fastq.producer.async_line import AsyncLines, PerLoop
 from fastq.producer.outcome import Outcome, read_outcome
 from fastq.producer.post import Lost, pack
 from fastq.producer.store import RESULT_KEY, Deadline, checked, late, refuse, unavailable
@@ -41,8 +41,7 @@ class AsyncStore:
         self._timeout_s = timeout_s
         self._prefix = prefix
         self._canceller = canceller
-        self._channels: dict[bytes, _Channel] = {}
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._channels: PerLoop[dict[bytes, _Channel]] = PerLoop(dict)
 
     def key(self, task_id: str) -> str:
         """The key of a result, which is the name of the channel as well."""
@@ -104,32 +103,33 @@ class AsyncStore:
             self._leave(line, key, channel)
 
     def _join(self, line: AsyncLine, key: bytes) -> _Channel:
-        loop = asyncio.get_running_loop()
-        if self._loop is not loop:
-            self._loop, self._channels = loop, {}
-        channel = self._channels.get(key)
+        channels = self._channels.here()
+        channel = channels.get(key)
         if channel is None:
-            channel = self._channels[key] = _Channel()
+            channel = channels[key] = _Channel()
             line.tell(pack("SUBSCRIBE", key))
         channel.users += 1
         return channel
 
     def _leave(self, line: AsyncLine, key: bytes, channel: _Channel) -> None:
         channel.users -= 1
-        if not channel.users and self._channels.get(key) is channel:
-            del self._channels[key]
+        channels = self._channels.here()
+        if not channel.users and channels.get(key) is channel:
+            del channels[key]
             if line.usable:
                 line.tell(pack("UNSUBSCRIBE", key))
 
     def _hear(self, reply: Any) -> None:
         """What comes on the listening connection; None when it is gone."""
+        channels = self._channels.here()
         if reply is None:
-            lost, self._channels = self._channels, {}
-            for channel in lost.values():
+            lost = list(channels.values())
+            channels.clear()
+            for channel in lost:
                 channel.lost = True
                 channel.subscribed.set()
                 channel.noticed.set()
-        elif isinstance(reply, list) and (found := self._channels.get(reply[1])) is not None:
+        elif isinstance(reply, list) and (found := channels.get(reply[1])) is not None:
             if reply[0] == b"subscribe":
                 found.subscribed.set()
             elif reply[0] == b"message":

@@ -5,16 +5,22 @@ and is tried again with growing pauses; when the bounds are reached, the next se
 thrown away, but at the end of the program or of the producer, and then it is said which messages those were.
 
 The sending itself is done under one lock, by the buffer's thread or by whoever flushes, so that the order is kept.
+
+A signal handler may raise anywhere in the thread that sends or flushes (SystemExit, KeyboardInterrupt, a time limit).
+So the locks are plain ones, whose `with` cannot be entered or left by half, a message is in exactly one place at each
+instant, and what is counted is counted anew from zero whenever nothing is left.
 """
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 import sys
 import threading
 import weakref
 from collections import deque
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from fastq import clock
@@ -40,6 +46,14 @@ IDLE_S = 10.0
 #: Ids in one line of the log.
 IDS_A_LINE = 100
 
+_buffers: weakref.WeakSet[Buffer] = weakref.WeakSet()
+_ended = False
+
+
+def program_ends() -> bool:
+    """Tell whether the buffers have been emptied for the last time: what is sent from now on is sent at once."""
+    return _ended
+
 
 class Buffer:
     """The messages of one producer in one process."""
@@ -48,7 +62,8 @@ class Buffer:
         self._lines = lines
         self._limits = limits
         self._pid = os.getpid()
-        self._changed = threading.Condition(threading.Lock())
+        self._lock = threading.Lock()
+        self._changed = threading.Condition(self._lock)
         self._sending = threading.Lock()
         self._waiting: deque[Push] = deque()
         self._post: Post | None = None
@@ -59,6 +74,8 @@ class Buffer:
         self._thread: threading.Thread | None = None
         self._error: BrokerError | None = None
         self._closing = False
+        self._finalizer: weakref.finalize[..., object] | None = None
+        _buffers.add(self)
 
     @property
     def is_ours(self) -> bool:
@@ -67,18 +84,24 @@ class Buffer:
 
     # Taking messages
 
-    def add(self, composed: Push) -> None:
-        """Take messages. Blocks, or raises BufferFull, if there is no room."""
+    def add(self, composed: Push) -> bool:
+        """Take messages; false if this buffer is being closed. Blocks, or raises BufferFull, if there is no room."""
         size = sum(map(len, composed.messages))
-        with self._changed:
+        with self._lock:
             if not self._fits(composed, size):
                 self._wait_for_room(composed, size)
-            self._waiting.append(composed)
-            self._count += len(composed.ids)
-            self._bytes += size
-            if len(self._waiting) == 1:
+            if self._closing:
+                return False
+            if not self._waiting or self._thread is None:
                 self._since = clock.monotonic()
                 self._wake()
+            self._count += len(composed.ids)
+            self._bytes += size
+            alone = self._thread is None
+            self._waiting.append(composed)  # the last step: before it nothing was taken
+        if alone:
+            self._attempt()
+        return True
 
     def _fits(self, composed: Push, size: int) -> bool:
         limits = self._limits
@@ -89,7 +112,7 @@ class Buffer:
     def _wait_for_room(self, composed: Push, size: int) -> None:
         block_s = self._limits.block_s if self._limits.when_full == "block" else 0.0
         self._wake()
-        if block_s and self._changed.wait_for(lambda: self._fits(composed, size), block_s):
+        if block_s and self._changed.wait_for(lambda: self._closing or self._fits(composed, size), block_s):
             return
         reason = f"; the last attempt to send failed: {self._error.message}" if self._error is not None else ""
         raise BufferFull(
@@ -99,10 +122,14 @@ class Buffer:
         ) from self._error
 
     def _wake(self) -> None:
-        """See that a thread works. The lock is held."""
+        """See that a thread works, if the system lets us have one. The lock is held."""
         if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="fastq-producer", daemon=True)
-            self._thread.start()
+            thread = threading.Thread(target=self._run, name="fastq-producer", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError:
+                return  # too many of them, or the interpreter ends: whoever adds something sends it
+            self._thread = thread
         self._changed.notify_all()
 
     # The thread
@@ -126,7 +153,7 @@ class Buffer:
 
     def _rest(self) -> bool:
         """Wait until messages have waited long enough, or are many; false when there has been nothing to do."""
-        with self._changed:
+        with self._lock:
             if not self._changed.wait_for(lambda: self._count or self._closing, IDLE_S) or self._closing:
                 self._thread = None
                 return False
@@ -136,7 +163,7 @@ class Buffer:
             return True
 
     def _pause(self, pause_s: float) -> None:
-        with self._changed:
+        with self._lock:
             self._changed.wait_for(lambda: self._closing, pause_s)
 
     # Sending
@@ -148,18 +175,25 @@ class Buffer:
             if post is None:
                 return True
             before = post.count
-            while not post.over:
-                self._lines.attempt(post)
-            failed = bool(post.count)
-            with self._changed:
-                self._count -= before - post.count
-                if not failed:
-                    self._post, self._bytes, self._post_bytes = None, self._bytes - self._post_bytes, 0
-                first, self._error = self._error is None, post.failure() if failed else None
-                self._changed.notify_all()
+            try:
+                while not post.over:
+                    self._lines.attempt(post)
+            finally:
+                failed, first = self._settle(post, before)
         if failed:
             self._tell(post.failure(), first=first)
         return not failed
+
+    def _settle(self, post: Post, before: int) -> tuple[bool, bool]:
+        """Note what an attempt has left; whether that is anything, and whether it is the first to fail."""
+        with self._lock:
+            failed = bool(post.count)
+            self._count -= before - post.count
+            if not failed:
+                self._post, self._bytes, self._post_bytes = None, self._bytes - self._post_bytes, 0
+            first, self._error = self._error is None, post.failure() if failed else None
+            self._changed.notify_all()
+        return failed, first
 
     def _load(self) -> Post | None:
         """What the last attempt left, and messages from the front; None if there is nothing to send.
@@ -171,24 +205,33 @@ class Buffer:
             post.again()
             if post.doubtful:
                 return post
-        with self._changed:
-            pushes = self._take(ATTEMPT - (post.count if post is not None else 0))
-        if post is None:
-            self._post = post = self._lines.post(pushes, retries=0) if pushes else None
-        else:
-            post.left += pushes
-        return post
+        with self._lock:
+            pushes, rest, size = self._split(ATTEMPT - (post.count if post is not None else 0))
+            # One step each, for which no handler of signals is called in between: no message is lost, none is doubled.
+            if post is not None:
+                post.left, self._waiting = post.left + pushes, rest
+            elif pushes:
+                self._post, self._waiting = self._lines.post(pushes, retries=0), rest
+            else:
+                self._count = self._bytes = self._post_bytes = 0
+            self._post_bytes += size
+        return self._post
 
-    def _take(self, room: int) -> list[Push]:
-        """Take messages from the front, neighbours with the same key together. The lock is held."""
+    def _split(self, room: int) -> tuple[list[Push], deque[Push], int]:
+        """Messages from the front, neighbours with the same key together; the others; the bytes of the first.
+
+        The lock is held."""
         pushes: list[Push] = []
-        while self._waiting and room > 0:
-            composed = self._waiting.popleft()
+        taken = size = 0
+        for composed in self._waiting:
+            if room <= 0:
+                break
+            taken += 1
             room -= len(composed.ids)
-            self._post_bytes += sum(map(len, composed.messages))
+            size += sum(map(len, composed.messages))
             _join(pushes, composed)
         self._since = clock.monotonic()
-        return pushes
+        return pushes, deque(islice(self._waiting, taken, None)), size
 
     def _tell(self, error: BrokerError, *, first: bool) -> None:
         if self._limits.on_error is not None:
@@ -202,18 +245,23 @@ class Buffer:
         """Send everything now, in this thread. Raises the BrokerError of what is left after one attempt without a
         time limit, or when the time is over."""
         until = None if timeout_s is None else clock.monotonic() + timeout_s
-        while self._count:
+        while self._holds_any:
             if self._attempt():
                 continue
             if until is None or clock.monotonic() + PAUSE_S > until:
-                raise self._left()
-            clock.sleep(PAUSE_S)
+                error = self._error
+                if error is not None:  # the buffer's thread may have been luckier meanwhile
+                    raise self._left(error)
+            else:
+                clock.sleep(PAUSE_S)
 
-    def _left(self) -> BrokerError:
+    @property
+    def _holds_any(self) -> bool:
+        return bool(self._waiting) or self._post is not None
+
+    def _left(self, error: BrokerError) -> BrokerError:
         """The error of the last attempt, with the ids of everything that is in the buffer."""
-        error = self._error
-        assert error is not None
-        with self._changed:
+        with self._lock:
             waiting = tuple(task_id for composed in self._waiting for task_id in composed.ids)
         return type(error)(
             f"{error.message}; {self._count} messages are in the buffer",
@@ -222,19 +270,24 @@ class Buffer:
         )
 
     def close(self) -> None:
-        """Send everything within `close_s`. Raises the BrokerError of what could not be sent and is given up now."""
+        """Take nothing more, and send everything within `close_s`.
+
+        Raises the BrokerError of what could not be sent and is given up now.
+        """
+        with self._lock:
+            self._closing = True
+            self._changed.notify_all()
         try:
             self.flush(self._limits.close_s)
         except BrokerError as error:
             self._give_up(error)
             raise
         finally:
-            with self._changed:
-                self._closing = True
-                self._changed.notify_all()
+            if self._finalizer is not None and not self._holds_any:
+                self._finalizer.detach()
 
     def _give_up(self, error: BrokerError) -> None:
-        with self._changed:
+        with self._lock:
             self._waiting.clear()
             self._post, self._count, self._bytes, self._post_bytes = None, 0, 0, 0
         if self._limits.on_error is not None:
@@ -245,7 +298,8 @@ class Buffer:
 
     def finish_with(self, owner: object) -> None:
         """See that what is left is sent when the owner is collected or the program ends."""
-        weakref.finalize(owner, self.at_exit)
+        self._finalizer = weakref.finalize(owner, self.at_exit)
+        self._finalizer.atexit = False  # there is `_end` for that
         # Children of multiprocessing end by os._exit, and call only what they are told of in this way.
         processes = sys.modules.get("multiprocessing.process")
         if processes is not None and processes.parent_process() is not None:
@@ -256,12 +310,24 @@ class Buffer:
     def at_exit(self) -> None:
         """Send what is left when the program ends or the producer is collected. A forked child leaves that to its
         parent. Raises nothing: it is too late for anybody to catch it."""
-        if not self.is_ours or not self._count:
+        if not self.is_ours or not self._holds_any:
             return
         try:
             self.close()
         except BrokerError as error:
             logger.error("messages of a buffer were not sent: %s", error.message)
+
+
+def _end() -> None:
+    """Empty all buffers of this process, and have nobody use one any more."""
+    global _ended
+    _ended = True
+    for buffer in list(_buffers):
+        buffer.at_exit()
+
+
+# Later than what the program registers after this was imported, and earlier than what it registered before.
+atexit.register(_end)
 
 
 def _join(pushes: list[Push], composed: Push) -> None:

@@ -13,6 +13,7 @@ import ssl
 import struct
 import sys
 from collections import deque
+from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
 import hiredis
@@ -208,7 +209,9 @@ class Lines:
         self._client_name = client_name
         self._pid = os.getpid()
         self._idle: deque[Line] = deque()
-        self._taken: set[Line] = set()
+        #: Threads that have a line. Not the lines: one that an exception from a signal handler has torn from its
+        #: thread is collected, and closed by that, and its thread's next turn puts this right.
+        self._taken: set[int] = set()
 
     def take(self) -> Line:
         """Return a usable line of this process, a new one if there is none. Blocks while it is made.
@@ -227,11 +230,11 @@ class Lines:
             if fresh or line.usable:
                 # Only who is alone: threads that watch would keep the others from the interpreter.
                 line.hurried = fresh and not taken
-                taken.add(line)
+                taken.add(get_ident())
                 return line
             line.close()
         line = Line(self._endpoint.open(self._timeout_s, self._client_name), timeout_s=self._timeout_s)
-        taken.add(line)
+        taken.add(get_ident())
         return line
 
     def _leave_parent(self) -> None:
@@ -243,12 +246,12 @@ class Lines:
     def give(self, line: Line) -> None:
         """Take a line back for the next user."""
         line.given_s = clock.monotonic()
-        self._taken.discard(line)
+        self._taken.discard(get_ident())
         self._idle.append(line)
 
     def drop(self, line: Line) -> None:
         """Close a line that was taken, and that nobody can use any more."""
-        self._taken.discard(line)
+        self._taken.discard(get_ident())
         line.close()
 
     def ask(self, request: bytes, count: int = 1) -> list[Any]:
@@ -285,15 +288,17 @@ class Lines:
         request, count = post.request()
         try:
             replies = line.ask(request, count, patience_s=post.patience_s)
+            through = post.answered(replies, self.explain)
         except Lost as lost:
             self.drop(line)
             self.close()  # the others lead to the same server, and may only look alive
             return post.lost(lost, self.explain)
         except BaseException:
+            post.interrupted()
             self.drop(line)  # an answer may still come, which must not be taken for that to the next question
             raise
         self.give(line)
-        if not post.answered(replies, self.explain):
+        if not through:
             self.close()
         return None
 

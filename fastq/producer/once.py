@@ -47,6 +47,8 @@ class OncePost(Post):
         in_doubt = self._asked_again = self.doubtful
         self.doubtful = False
         over = super().answered(replies, explain)
+        if in_doubt:
+            self._confirmed = None  # the script may have written nothing this time
         self.doubtful = in_doubt and bool(self.left)
         return over
 

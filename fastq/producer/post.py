@@ -119,7 +119,8 @@ class Post:
             self.sent.append(self.left.pop())
             return True
         asked, confirmed = replies[: len(self.left)], replies[len(self.left) :]
-        if confirmed and isinstance(confirmed[0], int):
+        # On a connection that has written nothing, WAIT may have nothing to wait for (Redis 7): that confirms nothing.
+        if confirmed and isinstance(confirmed[0], int) and not self.doubtful:
             self._confirmed = confirmed[0]
         if self.doubtful:
             self._searched(asked)
@@ -136,6 +137,10 @@ class Post:
             self._settle(replies, explain)
             self.doubtful = lost.written and bool(self.left)
         self.failed(BrokerUnavailable(f"{self._where} closed the connection or did not answer: {lost}"))
+
+    def interrupted(self) -> None:
+        """An exception of somebody else's (a signal handler's) came in between: nobody knows what was written."""
+        self.doubtful = bool(self.left)
 
     def failed(self, error: BrokerError) -> None:
         """An attempt did not get through, or was told to go elsewhere."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import codecs
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from fastq.errors import BrokerError, BrokerUnavailable, OptionError
+from fastq.errors import BrokerError, BrokerUnavailable, BufferFull, OptionError
 from fastq.producer.compose import Composer, Push
+from fastq.producer.first_use import FIRST_USE
 from fastq.producer.handle import AsyncHandle, Handle, as_stored
 from fastq.producer.options import RETRIES, TIMEOUT_S, ProducerSettings
 from fastq.transport.urls import read_urls
@@ -109,8 +111,10 @@ class Producer:
         self._composer = self._settings.composer
         self._made: dict[str, Any] = {}
         self._buffering = buffer
-        if buffer is not None and self._settings.confirm is not None:
-            raise OptionError("confirm= needs an answer for each send, which buffer= does not wait for; choose one")
+        if buffer is not None:
+            if self._settings.confirm is not None:
+                raise OptionError("confirm= needs an answer for each send, which buffer= does not wait for; choose one")
+            import fastq.producer.buffer  # noqa: F401  # it has something to do when the program ends
 
     def __enter__(self) -> Self:
         return self
@@ -188,6 +192,8 @@ class Producer:
         try:
             for ids in self.send_chunks(name, many, chunk=chunk, **options):
                 sent += ids
+        except BufferFull as error:
+            raise with_taken(error, sent) from error
         except BrokerError as error:
             raise with_sent(error, sent) from error
         return sent
@@ -218,16 +224,36 @@ class Producer:
     def push(self, composed: Sequence[Push]) -> None:
         """Send messages that were composed, together; blocks as `send` does. Raises BrokerError.
 
-        Redis takes each of some hundred whole or not at all.
+        Redis takes each of some hundred whole or not at all. After an error the rest is not tried.
         """
-        if self._buffering is not None:
-            for one in composed:
-                self._buffer.add(one)
+        chunks = [[one] for one in composed] if self._buffering is not None else list(_together(composed))
+        for at, some in enumerate(chunks):
+            try:
+                self._push_chunk(some)
+            except BrokerError as error:
+                before, after = _ids(chunks[:at]), _ids(chunks[at + 1 :])
+                told = with_taken(error, before) if isinstance(error, BufferFull) else with_sent(error, before)
+                told.evidence["unsent_ids"] = (*told.unsent_ids, *after)
+                raise told from error
+
+    def _push_chunk(self, some: list[Push]) -> None:
+        if self._buffering is not None and all(map(self._collected, some)):
             return
-        for some in _together(composed):
-            post = self._lines.post(some, retries=self._settings.retries, confirm=self._settings.confirm)
-            self._lines.deliver(post)
-            post.finish()
+        post = self._lines.post(some, retries=self._settings.retries, confirm=self._settings.confirm)
+        self._lines.deliver(post)
+        post.finish()
+
+    def _collected(self, composed: Push) -> bool:
+        """Leave it to the buffer; false where the program ends, and nobody would send it."""
+        from fastq.producer.buffer import program_ends
+
+        while not program_ends():
+            buffer = self._buffer
+            if buffer.add(composed):
+                return True
+            if self._made.get("buffer") is buffer:
+                del self._made["buffer"]
+        return False
 
     @property
     def results(self) -> Store:
@@ -252,8 +278,8 @@ class Producer:
         return Handle(task_id, store=self._store, decode=decode)
 
     def _push(self, composed: Push) -> None:
-        if self._buffering is not None:
-            return self._buffer.add(composed)
+        if self._buffering is not None and self._collected(composed):
+            return None
         lines = self._lines
         post = lines.post([composed], retries=self._settings.retries, confirm=self._settings.confirm)
         lines.deliver(post)
@@ -274,16 +300,24 @@ class Producer:
     @property
     def _lines(self) -> Lines:
         found: Lines | None = self._made.get("lines")
-        if found is None:
+        return self._make_lines() if found is None else found
+
+    def _make_lines(self) -> Lines:
+        with FIRST_USE:
             from fastq.producer.line import Lines
 
-            found = self._made.setdefault("lines", Lines(self._settings.broker(), timeout_s=self._settings.timeout_s))
+            codecs.lookup("idna")  # the first connection wants it, perhaps in a buffer's thread
+            made = Lines(self._settings.broker(), timeout_s=self._settings.timeout_s)
+        found: Lines = self._made.setdefault("lines", made)
         return found
 
     @property
     def _store(self) -> Store:
         found: Store | None = self._made.get("store")
-        if found is None:
+        return self._make_store() if found is None else found
+
+    def _make_store(self) -> Store:
+        with FIRST_USE:
             from fastq.producer.cancel import Canceller
             from fastq.producer.line import Lines
             from fastq.producer.store import Store
@@ -298,7 +332,7 @@ class Producer:
                 canceller=canceller,
                 stored=self._settings.stores_results,
             )
-            found = self._made.setdefault("store", store)
+        found: Store = self._made.setdefault("store", store)
         return found
 
     @property
@@ -346,6 +380,16 @@ def asked(lines: Lines, command: bytes) -> Any:
     if isinstance(reply, HiredisError):
         raise lines.explain(str(reply))
     return reply
+
+
+def _ids(chunks: Sequence[Sequence[Push]]) -> list[str]:
+    return [task_id for chunk in chunks for push in chunk for task_id in push.ids]
+
+
+def with_taken(error: BufferFull, taken: Sequence[str]) -> BufferFull:
+    """Return the same error, knowing of what the buffer took before: that is not sent yet, but will be."""
+    before = f"; {len(taken)} were taken before" if taken else ""
+    return BufferFull(f"{error.message}{before}", **{**error.evidence, "taken_ids": (*taken, *error.taken_ids)})
 
 
 def with_sent(error: BrokerError, sent: Sequence[str]) -> BrokerError:

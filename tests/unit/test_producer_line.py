@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import socket
+import weakref
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -165,19 +168,32 @@ def test_who_sends_now_and_then_does_not_watch(lines: Lines, monkeypatch: pytest
 
 
 def test_of_threads_that_send_at_the_same_time_none_watches_beside_another(lines: Lines) -> None:
-    one, two = lines.take(), lines.take()
-    lines.give(two)
+    with ThreadPoolExecutor(1) as another:
+        one, two = another.submit(lines.take).result(), lines.take()
+        lines.give(two)
 
-    assert not lines.take().hurried
+        assert not lines.take().hurried
 
-    lines.give(two)
-    lines.give(one)
-    assert lines.take().hurried
+        lines.give(two)
+        another.submit(lines.give, one).result()
+        assert lines.take().hurried
 
 
 def test_who_lost_a_connection_is_not_counted_for_ever(lines: Lines) -> None:
-    one, two = lines.take(), lines.take()
-    lines.give(two)
-    lines.drop(one)
+    with ThreadPoolExecutor(1) as another:
+        one, two = another.submit(lines.take).result(), lines.take()
+        lines.give(two)
+        another.submit(lines.drop, one).result()
 
+    assert lines.take().hurried
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_line_that_an_interrupted_thread_never_gave_back_is_closed_and_forgotten(lines: Lines) -> None:
+    lines.give(lines.take())
+    torn = weakref.ref(lines.take())
+    gc.collect()
+
+    assert torn() is None
+    lines.give(lines.take())
     assert lines.take().hurried
