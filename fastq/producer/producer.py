@@ -508,7 +508,8 @@ class AsyncProducer:
         if found is None:
             from fastq.producer.async_line import AsyncLines
 
-            found = self._made["lines"] = AsyncLines(self._settings.broker(), timeout_s=self._settings.timeout_s)
+            made = AsyncLines(self._settings.broker(), timeout_s=self._settings.timeout_s)
+            found = self._made.setdefault("lines", made)
         return found
 
     @property
@@ -518,11 +519,12 @@ class AsyncProducer:
             from fastq.producer.async_store import AsyncStore
             from fastq.producer.cancel import AsyncCanceller
 
-            found = self._made["store"] = AsyncStore(
+            store = AsyncStore(
                 self._settings.result_store(),
                 timeout_s=self._settings.timeout_s,
                 prefix=self._settings.result_prefix,
                 stored=self._settings.stores_results,
                 canceller=AsyncCanceller(self._lines, self._settings.mailbox()),
             )
+            found = self._made.setdefault("store", store)
         return found

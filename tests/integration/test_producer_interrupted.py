@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from fastq.errors import BrokerRefused, BufferFull, NotConfirmed
+from fastq.errors import BrokerRefused, BrokerUnavailable, BufferFull, NotConfirmed
 from fastq.producer import AsyncProducer, Buffering, Producer, Replicas
 from fastq.producer.compose import Push
 from fastq.producer.post import Lost, Post
@@ -130,6 +130,8 @@ def test_what_a_buffer_took_is_not_said_to_be_sent() -> None:
     assert told.value.sent_ids == ()
     assert len(told.value.taken_ids) == 1000
     assert len(told.value.unsent_ids) == 500
+    with pytest.raises(BrokerUnavailable):
+        producer.close()
 
 
 def test_a_message_that_was_found_after_a_loss_is_not_said_to_be_confirmed() -> None:
