@@ -148,8 +148,8 @@ def sweep_slots(space: Keyspace, keys: Words, words: Words) -> Any:
             _let_in(space, base, index, beats, int(limit))
         else:
             space.run([b"ZREM", index, base])
-    if not space.run([b"EXISTS", index]):
-        space.run([b"DEL", index + b":waiting"])
+            space.run([b"DEL", base + b":waiting"])
+            _count_anew(space, index)
     return space.run([b"HGETALL", index + b":waiting"])
 
 
@@ -165,6 +165,12 @@ def _free_slots(space: Keyspace, base: bytes, beats: bytes, limit: int) -> int:
 def _is_gone(space: Keyspace, holder: bytes, beats: bytes) -> bool:
     found = slots.Holding.read(holder)
     return not space.run([b"EXISTS", beats + found.worker]) if found.worker else found.at <= clock.now()
+
+
+def _count_anew(space: Keyspace, index: bytes) -> None:
+    space.run([b"DEL", index + b":waiting"])
+    for base in space.run([b"ZRANGE", index, b"0", b"-1"]):
+        _count_waiting(space, base, index, space.run([b"ZCARD", base + b":waiting"]))
 
 
 def _count_waiting(space: Keyspace, base: bytes, index: bytes, by: int) -> None:

@@ -272,9 +272,28 @@ def test_a_slot_is_given_back_by_who_has_it_or_for_the_dead(memory: redis.Redis,
         asked.delete(keys.heartbeat("b"))
         say_packed(client, at.free("1", worker=b"a"))
         assert not holders()
-        asked.hset(f"{keys.slots}:waiting", "t", 7)  # somebody has deleted keys
+    real.close()
+    real.connection_pool.disconnect()
+
+
+def test_those_who_wait_can_be_dropped_by_deleting_their_messages(memory: redis.Redis, db: Database) -> None:
+    real = Endpoint.parse(db.url).client()
+    for client in (memory, real):
+        asked: Any = client
+        keys = Keys()
+        asked.set(keys.heartbeat("a"), 1)
+        for key in ("k", "l"):
+            for attempt in ("1", "2", "3"):
+                take = Slots(keys, "t", key).take(attempt, most=1, worker=b"a", queue="q", message=b"m")
+                say_packed(client, take)
+            asked.zadd(keys.slots, {Slots(keys, "t", key).base: 0})
+        assert asked.hgetall(f"{keys.slots}:waiting") == {b"t": b"4"}
+        asked.delete(f"{keys.slots}:t:k:messages")
+        assert asked.eval(SWEEP, *sweep_words(keys)) == [b"t", b"2"]
+        asked.delete(f"{keys.slots}:t:l:messages")
+        asked.zadd(keys.slots, {Slots(keys, "t", "l").base: 0})
         assert asked.eval(SWEEP, *sweep_words(keys)) == []
-        assert not asked.keys("fastq:slots*")
+        assert sorted(asked.keys("fastq:slots*")) == [b"fastq:slots:t:k:running", b"fastq:slots:t:l:running"]
     real.close()
     real.connection_pool.disconnect()
 

@@ -64,6 +64,8 @@ def _look(asked: Any, bases: list[bytes], *, keys: Keys, now: float) -> list[Lin
         pipe.zrange(base + b":waiting", 0, 0, withscores=True).zcard(base + b":waiting")
         pipe.hget(base + b":messages", "").hgetall(base + b":running")
     answers = pipe.execute()
+    workers = {Holding.read(text).worker.decode("utf-8", "replace") for held in answers[3::4] for text in held.values()}
+    alive = {worker for worker in workers if worker and asked.exists(keys.heartbeat(worker))}
     found = []
     for base, first, waiting, most, running in zip(bases, *(answers[n::4] for n in range(4)), strict=True):
         if first and most:  # they may have had their turn between the two looks
@@ -75,21 +77,20 @@ def _look(asked: Any, bases: list[bytes], *, keys: Keys, now: float) -> list[Lin
                 waiting=waiting,
                 first=_attempt(first[0][0])[0],
                 first_s=max(0.0, now - first[0][1] / 1e6),
-                holders=_holders(asked, running, keys=keys, now=now),
+                holders=_holders(running, alive=alive, now=now),
             )
             found.append(line)
     return found
 
 
-def _holders(asked: Any, running: dict[bytes, bytes], *, keys: Keys, now: float) -> list[Holder]:
+def _holders(running: dict[bytes, bytes], *, alive: set[str], now: float) -> list[Holder]:
     found = []
     for attempt, text in running.items():
         task_id, retries = _attempt(attempt)
         held = Holding.read(text)
         worker = held.worker.decode("utf-8", "replace")
-        alive = bool(worker) and bool(asked.exists(keys.heartbeat(worker)))
         for_s = max(0.0, now - held.at if worker else held.at - now)
-        found.append(Holder(id=task_id, retries=retries, worker=worker, for_s=for_s, alive=alive))
+        found.append(Holder(id=task_id, retries=retries, worker=worker, for_s=for_s, alive=worker in alive))
     return sorted(found, key=lambda holder: (not holder.worker, -holder.for_s))
 
 

@@ -122,16 +122,28 @@ return 1"""
 )
 
 #: KEYS: index. ARGV: prefix of heartbeats, most. Lets in who waits for slots that the dead have had. Answers how many
-#: wait by task, as HGETALL does.
+#: wait by task, as HGETALL does: counted anew if somebody has deleted messages that waited.
 SWEEP: Final = (
     _PRELUDE
     + b"""\
 local due = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0, ARGV[2])
+local dropped = false
 for _, base in ipairs(due) do
     local limit = redis.call('HGET', base .. ':messages', '')
-    if limit then let_in(base, KEYS[1], ARGV[1], tonumber(limit)) else redis.call('ZREM', KEYS[1], base) end
+    if limit then
+        let_in(base, KEYS[1], ARGV[1], tonumber(limit))
+    else
+        dropped = true
+        redis.call('ZREM', KEYS[1], base)
+        redis.call('DEL', base .. ':waiting')
+    end
 end
-if redis.call('EXISTS', KEYS[1]) == 0 then redis.call('DEL', KEYS[1] .. ':waiting') end
+if dropped then
+    redis.call('DEL', KEYS[1] .. ':waiting')
+    for _, base in ipairs(redis.call('ZRANGE', KEYS[1], 0, -1)) do
+        count(base, KEYS[1], redis.call('ZCARD', base .. ':waiting'))
+    end
+end
 return redis.call('HGETALL', KEYS[1] .. ':waiting')"""
 )
 
