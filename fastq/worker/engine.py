@@ -523,6 +523,7 @@ class Engine:
             self.ledger.busy()
             or self.children.in_doubt
             or self.quarantine.counting
+            or (self._looking and self.broker.up)  # it may bring failures that are to be stored
             or self.ledger.pending
             or self.ledger.waiting
             or self._returning

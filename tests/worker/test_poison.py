@@ -6,6 +6,7 @@ import json
 import signal
 import subprocess
 import sys
+import time
 from typing import Any
 
 import pytest
@@ -155,6 +156,20 @@ def test_on_another_host_what_it_said_last_is_believed(lab: Lab) -> None:
     assert [letter.task for letter in letters(lab)] == ["t.hold_late"]
     eventually(lambda: lab.ledger.count("ran", "innocent") == 1, saying="what only waited is not suspected")
     assert other.alive
+
+
+def test_a_stop_while_messages_are_restored_waits_until_their_failures_are_stored(lab: Lab) -> None:
+    sent = lab.send("hold_late", "far")
+    worker = lab.worker()
+    eventually(lambda: lab.ledger.count("start", "far") == 1)
+    eventually(lambda: lab.db.keys("fastq:running:*"))
+    worker.kill()
+    other = lab.worker("--max-crashes", "1", ready=False)
+    until = time.monotonic() + 20
+    while not lab.db.length(DEAD) and time.monotonic() < until:
+        pass  # as soon as it is restored: before the main process hears of it
+    assert other.stop() == 0
+    assert stored(lab, sent.id).get("status") == "FAILURE", other.log[-1000:]
 
 
 def test_unknown_tasks_and_used_up_retries_are_put_aside_if_asked_for(lab: Lab) -> None:
