@@ -202,9 +202,9 @@ class BaseTask(Generic[P, R]):
         **options: Unpack[SendOptions],
     ) -> None:
         """`apply_async` in the same way; `using` names another database of the project."""
+        check_call(self, args, kwargs or {})
         from django.db import transaction
 
-        check_call(self, args, kwargs or {})
         transaction.on_commit(lambda: self.apply_async(args, kwargs, **options), using=using)
 
     def apply(

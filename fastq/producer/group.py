@@ -94,7 +94,9 @@ class GroupHandle(Generic[T]):
     def get(self, timeout: float | None = None, *, propagate: Literal[True] = True) -> list[T]: ...
     @overload
     def get(self, timeout: float | None = None, *, propagate: bool) -> list[T | TaskFailed | TaskRevoked]: ...
-    def get(self, timeout: float | None = None, *, propagate: bool = True) -> Any:
+    def get(
+        self, timeout: float | None = None, *, propagate: bool = True
+    ) -> list[T] | list[T | TaskFailed | TaskRevoked]:
         """Wait for all results, for `timeout` seconds at most, and return them in order; lists for groups in it.
 
         Raises TaskFailed or TaskRevoked for the first that did not return; with `propagate=False` such errors are in
@@ -106,7 +108,9 @@ class GroupHandle(Generic[T]):
     def join(self, timeout: float | None = None, *, propagate: Literal[True] = True) -> list[T]: ...
     @overload
     def join(self, timeout: float | None = None, *, propagate: bool) -> list[T | TaskFailed | TaskRevoked]: ...
-    def join(self, timeout: float | None = None, *, propagate: bool = True) -> Any:
+    def join(
+        self, timeout: float | None = None, *, propagate: bool = True
+    ) -> list[T] | list[T | TaskFailed | TaskRevoked]:
         """The same as `get`."""
         return self.get(timeout, propagate=propagate)
 

@@ -79,7 +79,7 @@ class Handle(Generic[T]):
     def get(self, timeout: float | None = None, *, propagate: Literal[True] = True) -> T: ...
     @overload
     def get(self, timeout: float | None = None, *, propagate: bool) -> T | TaskFailed | TaskRevoked: ...
-    def get(self, timeout: float | None = None, *, propagate: bool = True) -> Any:
+    def get(self, timeout: float | None = None, *, propagate: bool = True) -> T | TaskFailed | TaskRevoked:
         """Wait for the result, for `timeout` seconds at most, and return it, converted if the task's type is known.
 
         Raises TaskFailed if the task raised and TaskRevoked if it was revoked, or returns that error with
@@ -87,9 +87,9 @@ class Handle(Generic[T]):
         """
         return self._given(self.wait(timeout), propagate=propagate)
 
-    def _given(self, outcome: Outcome, *, propagate: bool) -> Any:
+    def _given(self, outcome: Outcome, *, propagate: bool) -> T | TaskFailed | TaskRevoked:
         if self.ignored:
-            return None
+            return None  # type: ignore[return-value]
         if propagate or outcome.successful:
             return self._decode(outcome.value(self.id))
         return outcome.error(self.id)
@@ -154,7 +154,7 @@ class AsyncHandle(Generic[T]):
     async def get(self, timeout: float | None = None, *, propagate: Literal[True] = True) -> T: ...
     @overload
     async def get(self, timeout: float | None = None, *, propagate: bool) -> T | TaskFailed | TaskRevoked: ...
-    async def get(self, timeout: float | None = None, *, propagate: bool = True) -> Any:
+    async def get(self, timeout: float | None = None, *, propagate: bool = True) -> T | TaskFailed | TaskRevoked:
         """Wait for the result, for `timeout` seconds at most, and return it, converted if the task's type is known.
 
         Raises TaskFailed if the task raised and TaskRevoked if it was revoked, or returns that error with
@@ -162,9 +162,9 @@ class AsyncHandle(Generic[T]):
         """
         return self._given(await self.wait(timeout), propagate=propagate)
 
-    def _given(self, outcome: Outcome, *, propagate: bool) -> Any:
+    def _given(self, outcome: Outcome, *, propagate: bool) -> T | TaskFailed | TaskRevoked:
         if self.ignored:
-            return None
+            return None  # type: ignore[return-value]
         if propagate or outcome.successful:
             return self._decode(outcome.value(self.id))
         return outcome.error(self.id)

@@ -125,6 +125,7 @@ REFUSED: list[Any] = [
     lambda: chain(add.s(1), add.s(2)).delay(),
     lambda: chord([add.s(1)], loose.s()).delay(),
     lambda: asyncio.run(awaited.adelay()),  # type: ignore[call-arg]
+    lambda: add.delay_on_commit(1),  # type: ignore[call-arg]
 ]
 SENT: list[Any] = [
     lambda: add.delay(1, y=2),
