@@ -159,7 +159,7 @@ def test_children_run_tasks_that_nobody_could_import(app: FastQ) -> None:
     before = app.conf.broker_url, app.conf.result_backend
     with app.testing(children=2) as worker:
         assert app.tasks["mirror"].delay(Point(1, 2)).get(5) == Point(2, 1)
-        # While one child waits for what it has sent, the other has nothing to do: an attempt before a retry may still end there.
+        # First, so that the other child has nothing to do: an attempt before a retry may still be ending there.
         assert app.tasks["outer"].delay(7).get(5) == 7
         assert app.tasks["flaky"].delay(2).get(5) == 2
         parts = [app.tasks["add"].s(n, n) for n in range(3)]
