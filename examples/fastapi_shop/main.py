@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI, HTTPException
 
 from examples.fastapi_shop.tasks import invoice, queue
-from fastq.errors import BrokerError
+from fastq.errors import BrokerError, ResultsUnavailable
 
 
 @asynccontextmanager
@@ -34,5 +34,8 @@ async def start(order: int, amount: float) -> dict[str, str]:
 @api.get("/invoices/{task_id}")
 async def look(task_id: str) -> dict[str, object]:
     """What became of it. An unknown id looks like one that waits: Redis knows results, not promises."""
-    outcome = await queue.async_producer.handle(task_id).outcome()
+    try:
+        outcome = await queue.async_producer.handle(task_id).outcome()
+    except ResultsUnavailable as error:
+        raise HTTPException(503, "nobody knows just now") from error
     return {"status": outcome.status, "result": outcome.result if outcome.successful else None}

@@ -15,7 +15,7 @@ from typing import Any
 from flask import Flask, abort, request
 
 from examples.flask_shop.tasks import invoice, queue
-from fastq.errors import BrokerError
+from fastq.errors import BrokerError, ResultsUnavailable
 
 REDIS = os.environ.get("BROKER_URL", "redis://127.0.0.1:6379/0")
 
@@ -37,7 +37,10 @@ def create_app(**config: Any) -> Flask:
 
     @flask.get("/invoices/<task_id>")
     def look(task_id: str) -> dict[str, Any]:
-        outcome = queue.AsyncResult(task_id).outcome()
+        try:
+            outcome = queue.AsyncResult(task_id).outcome()
+        except ResultsUnavailable:
+            abort(503, "nobody knows just now")
         return {"status": outcome.status, "result": outcome.result if outcome.successful else None}
 
     return flask

@@ -112,3 +112,4 @@ def test_without_redis_a_request_is_refused_in_order(name: str, tmp_path: Path) 
                 return False
 
         eventually(refused, within_s=30)
+        assert service.ask("/invoices/none")[0] == 503
