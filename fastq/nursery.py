@@ -285,7 +285,7 @@ def be(sock: socket.socket, *, program: Program | None = None) -> int:
     gc.disable()  # an import makes little garbage; looking for it again and again is a tenth of the start
     # The terminal sends Ctrl+C to the whole group; what it means is the engine's to decide.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    for number in STOPS:
+    for number in (*STOPS, signal.SIGUSR1):
         # A handler, not SIG_IGN, which programs that tasks start would inherit.
         signal.signal(number, _leave_it_to_the_engine)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, LEFT_TO_THE_ENGINE)

@@ -15,8 +15,9 @@ from fastq import clock
 #: Those for which a child has a handler of its own, in the order of their numbers.
 STOPS = (signal.SIGHUP, signal.SIGQUIT, signal.SIGTERM)
 
-#: Those that no process beside the engine acts upon without looking at it. (Ctrl-C comes to a terminal's group.)
-LEFT_TO_THE_ENGINE = (*STOPS, signal.SIGINT)
+#: Those by which no other process may end. (Ctrl-C comes to a terminal's group; USR1 asks the engine for its stacks,
+#: and comes to all from `systemctl kill`.)
+LEFT_TO_THE_ENGINE = (*STOPS, signal.SIGINT, signal.SIGUSR1)
 
 #: Seconds for which a child waits to see whether the engine has got the signal, too: a busy machine may take that long.
 PATIENCE_S = 2.0

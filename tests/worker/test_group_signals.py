@@ -102,6 +102,16 @@ def test_hup_to_all_is_a_reload(lab: Lab) -> None:
     assert not worker.log_lines(r"ERROR|CRITICAL|Traceback"), worker.log
 
 
+def test_usr1_to_all_shows_the_stacks_and_ends_nobody(lab: Lab) -> None:
+    worker, early, late = busy(lab)
+    to_all(worker, signal.SIGUSR1)
+    worker.wait_log("Current thread")
+    open_gates(lab)
+    eventually(lambda: has_ended_once(lab, early, late))
+    assert worker.stop() == 0
+    assert not worker.log_lines(r"ERROR|CRITICAL|Traceback"), worker.log
+
+
 def test_a_worker_that_is_being_started_stops_in_order(lab: Lab) -> None:
     worker = lab.worker(ready=False)
     # As soon as the process that will load the application is there: it is not even Python yet.

@@ -23,10 +23,10 @@ from fastq.compat.celery.receive import Receiver
 from fastq.compat.celery.results import ResultRing, goes_through_ring
 from fastq.compat.celery.verdict import Judge
 from fastq.errors import MemoryLimitExceeded
-from fastq.ipc.group import STOPS, Stops
+from fastq.ipc.group import LEFT_TO_THE_ENGINE, Stops
 from fastq.program import Door, FrontDoor, Worker
 
-_STOPS = frozenset(number.name for number in STOPS)
+_LEFT_TO_THE_ENGINE = frozenset(number.name for number in LEFT_TO_THE_ENGINE)
 
 
 class Child:
@@ -194,7 +194,7 @@ def _initialize(app: Any, hostname: str) -> None:
     # This has been done, and billiard's way of doing it loads a C parser into every child.
     platforms.set_pdeathsig = lambda name: None
     # Those that may come to all processes stay with the handlers that the nursery has for them, until we have ours.
-    platforms.signals.reset = lambda *names: reset(*(name for name in names if name not in _STOPS))
+    platforms.signals.reset = lambda *names: reset(*(name for name in names if name not in _LEFT_TO_THE_ENGINE))
     try:
         prefork.process_initializer(app, hostname)
     finally:
