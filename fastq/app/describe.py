@@ -35,7 +35,7 @@ def describe(app: FastQ, options: WorkerOptions, *, node: str, numbered: Sequenc
         loader="",
         node=node,
         broker_urls=conf.broker_url.split(";"),
-        broker_shown=_shown(conf.broker_url),
+        broker_shown=_shown(conf.broker_url, setting="broker_url"),
         transport_options=conf.broker_transport_options,
         broker_use_ssl=conf.broker_use_ssl,
         broker_connection_max_retries=conf.broker_connection_max_retries,
@@ -149,8 +149,8 @@ def _task(name: str, task: BaseTask[Any, Any] | None, app: FastQ, options: Worke
 # ---------------------------------------------------------------------------- addresses and monitors
 
 
-def _shown(url: str) -> str:
-    return ";".join(address.masked() for address in read_urls(url))
+def _shown(url: str, *, setting: str) -> str:
+    return ";".join(address.masked() for address in read_urls(url, setting=setting))
 
 
 def _results(app: FastQ) -> ResultInfo:
@@ -160,7 +160,7 @@ def _results(app: FastQ) -> ResultInfo:
     return ResultInfo(
         kind="redis",
         url=conf.result_backend,
-        shown=_shown(conf.result_backend),
+        shown=_shown(conf.result_backend, setting="result_backend"),
         transport_options=conf.result_backend_transport_options,
     )
 

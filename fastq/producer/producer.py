@@ -85,7 +85,12 @@ class _Settings:
         if not url:
             found = self.broker()
         else:
-            found = Endpoint.parse(url, transport_options=given.get("result_options"), use_ssl=given.get("use_ssl"))
+            found = Endpoint.parse(
+                url,
+                transport_options=given.get("result_options"),
+                use_ssl=given.get("use_ssl"),
+                setting="result_backend",
+            )
         return Endpoint(found.addresses, options=found.options, role=RESULT_STORE)
 
 

@@ -138,9 +138,10 @@ class Endpoint:
         *,
         transport_options: Mapping[str, Any] | None = None,
         use_ssl: Tls | bool | None = None,
+        setting: str = "broker_url",
     ) -> Endpoint:
         """From Celery's `broker_url`, `broker_transport_options`, `broker_use_ssl`. Raises UrlError or SettingError."""
-        endpoint = cls(read_urls(url, use_ssl=use_ssl), options=transport_options)
+        endpoint = cls(read_urls(url, use_ssl=use_ssl, setting=setting), options=transport_options)
         if any(a.kind == "unix" for a in endpoint.addresses) and not hasattr(socket, "AF_UNIX"):
             raise UrlError(f"{endpoint.masked()} is a Unix socket, which this system has not; give a redis:// address")
         if any(a.kind == "sentinel" for a in endpoint.addresses) and not endpoint.options.get("master_name"):

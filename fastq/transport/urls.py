@@ -72,13 +72,16 @@ def _at(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def read_urls(url: str | Sequence[str], *, use_ssl: Tls | bool | None = None) -> tuple[Address, ...]:
+def read_urls(
+    url: str | Sequence[str], *, use_ssl: Tls | bool | None = None, setting: str = "broker_url"
+) -> tuple[Address, ...]:
     """All alternatives of a broker URL, `;`-separated or a list, in order. All sentinels together are one alternative.
 
+    `setting` is what an error names: broker_url or result_backend.
     Raises UrlError, never with the password in it; SettingError for an impossible `broker_use_ssl`.
     """
     urls = [url] if isinstance(url, str) else list(url)
-    split = [_split(part) for text in urls for part in text.split(";") if part.strip()]
+    split = [_split(part, setting) for text in urls for part in text.split(";") if part.strip()]
     if not split:
         raise UrlError("the broker URL is empty; write for example redis://localhost:6379/0", url=str(url))
     addresses = [_address(scheme, parts, use_ssl=use_ssl) for scheme, parts in split]
@@ -93,15 +96,19 @@ def _grouped(addresses: Sequence[Address]) -> Address:
     return msgspec.structs.replace(addresses[0], sentinels=sentinels)
 
 
-def _split(text: str) -> tuple[str, SplitResult]:
+#: What a worker takes instead of a setting.
+_OPTIONS = {"broker_url": "-b", "result_backend": "--result-backend"}
+
+
+def _split(text: str, setting: str) -> tuple[str, SplitResult]:
     scheme, found, rest = text.strip().partition("://")
     scheme = scheme.lower()
     if not found or scheme not in _KINDS:
         known = ", ".join(f"{name}://" for name in _KINDS)
         shown = scheme if found else "no scheme"
         raise UrlError(
-            f"a broker URL has {shown!r} where one of {known} is needed: fastq works on Redis; change broker_url, or "
-            "give -b redis://localhost:6379/0",
+            f"{setting} has {shown!r} where one of {known} is needed: fastq works on Redis; change it, or give "
+            f"{_OPTIONS[setting]} redis://localhost:6379/0",
             scheme=scheme,
         )
     try:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from fastq.errors import SettingError, UrlError
+from fastq.producer import Producer
 from fastq.transport.connect import Endpoint
 from fastq.transport.urls import Address, read_urls
 
@@ -122,6 +123,15 @@ def test_what_cannot_be_read_is_refused_without_the_password(url: str) -> None:
     with pytest.raises(UrlError) as caught:
         read_urls(url)
     assert "secret" not in repr(caught.value)
+
+
+def test_an_error_names_the_setting_and_the_option() -> None:
+    with pytest.raises(UrlError, match=r"broker_url has 'pyamqp' .* or give -b redis://"):
+        read_urls("pyamqp://guest@h//")
+    with Producer("redis://h", result_url="rpc://") as producer, pytest.raises(UrlError) as caught:
+        producer.handle("x").status  # noqa: B018
+    assert "result_backend has 'rpc'" in caught.value.message
+    assert "--result-backend redis://" in caught.value.message
 
 
 @pytest.mark.parametrize(
