@@ -138,6 +138,9 @@ def test_a_stock_celery_client_sends_and_reads(shop: Lab) -> None:
     client = celery.Celery(broker=shop.db.url, backend=shop.db.url)
     try:
         assert client.send_task("tests.apps.native.add", (4, 5)).get(timeout=RESULT_S) == 9
+        for kind in ("gzip", "zlib", "bzip2", "lzma"):  # and its retries are written without
+            packed = client.send_task("tests.apps.native.flaky", (1,), compression=kind)
+            assert packed.get(timeout=RESULT_S) == 1
         failed = client.send_task("tests.apps.native.fail", ("here",))
         with pytest.raises(LookupError, match="here"):
             failed.get(timeout=RESULT_S)

@@ -87,7 +87,7 @@ class Caller:
         plan = [*self._positional[: len(args)], *[self._rest] * (len(args) - count)]
         found = tuple(self._one(value, parameter) for value, parameter in zip(args, plan, strict=True))
         others = self._others
-        return found, {key: self._one(value, self._named.get(key, others)) for key, value in kwargs.items()}
+        return found, {key: self._one(value, self._named.get(key, others), key) for key, value in kwargs.items()}
 
     def _bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         try:
@@ -95,13 +95,14 @@ class Caller:
         except TypeError as error:
             raise ArgumentError(f"task {self.name}: {error}") from None
 
-    def _one(self, value: Any, parameter: _Parameter | None) -> Any:
+    def _one(self, value: Any, parameter: _Parameter | None, given_as: str = "") -> Any:
         if parameter is None or type(value) is parameter.exact:
             return value
         try:
             return convert(value, parameter.wanted)
         except (msgspec.ValidationError, ValueError, TypeError) as error:
-            raise ArgumentError(f"task {self.name}: argument {parameter.name!r} is {value!r:.200}: {error}") from None
+            name = given_as or parameter.name
+            raise ArgumentError(f"task {self.name}: argument {name!r} is {value!r:.200}: {error}") from None
 
 
 def convert(value: Any, wanted: Any) -> Any:

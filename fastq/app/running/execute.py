@@ -556,6 +556,7 @@ _OWN_HEADERS = frozenset(
         "stamped_headers",
         "stamps",
         "redelivered",
+        "compression",
     }
 )
 
