@@ -274,7 +274,9 @@ class Endpoint:
         """What every connection class of redis-py takes, besides where to connect to."""
         options = self.options
         arguments: dict[str, Any] = {
-            "db": address.db,
+            # As text: hiredis (3.5.0) writes a number by way of repr(), where Python calls handlers of signals, and it
+            # crashes if one raises.
+            "db": str(address.db) if address.db else 0,
             "protocol": 2,
             "socket_timeout": _timeout_s(options, "socket_timeout") or timeout_s,
             "socket_connect_timeout": _timeout_s(options, "socket_connect_timeout") or timeout_s,
