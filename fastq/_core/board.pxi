@@ -76,6 +76,13 @@ cdef uint32_t name_queue(fq_board* board, bytes name) noexcept:
     return name_row(&board.queue_names[0][0], &board.queue_rows, FQ_QUEUE_ROWS, name, True)
 
 
+cdef bytes queue_of_key(fq_board* board, uint32_t key):
+    # The queue that a claim list's key belongs to; empty for one that has no row.
+    cdef uint32_t row = board.key_rows[key] if key < FQ_KEY_ROWS else 0
+    cdef char* name = &board.queue_names[row][0]
+    return name[: strnlen(name, FQ_NAME)] if row else b""
+
+
 cdef int count_verdict(fq_board* board, bytes task, str kind) except -1:
     cdef uint32_t row = task_row(board, task, False)
     cdef int number = _VERDICT_NUMBERS[kind]

@@ -38,6 +38,11 @@ cdef class Flight:
         return self.data
 
     @property
+    def queue(self):
+        """The queue that it was claimed from, as bytes; empty if it has no row on the board."""
+        return queue_of_key(self.deck.port.segment.board(), self.head.claim_key)
+
+    @property
     def limits(self):
         """(soft, hard) seconds, 0.0 for none."""
         return self.head.soft_s, self.head.hard_s

@@ -340,6 +340,11 @@ cdef class ChildPort:
         return self.current().flags
 
     @property
+    def queue(self):
+        """The queue that the current frame was claimed from, as bytes; empty if it has no row on the board."""
+        return queue_of_key(self.segment.board(), self.current().claim_key)
+
+    @property
     def task(self):
         """Index into the program's task table; NO_TASK if the engine did not know the name."""
         return self.current().task

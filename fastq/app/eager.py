@@ -61,7 +61,7 @@ class Ran:
 class _Frame:
     """A door that leads nowhere: what a task stores goes to the keyspace, what becomes of the message is forgotten."""
 
-    kind, flags, telling, engine_pid, worker = frames.TASK, 0, False, 0, b""
+    kind, flags, queue, telling, engine_pid, worker = frames.TASK, 0, b"", False, 0, b""
 
     def __init__(self, raw: bytes, *, space: Keyspace) -> None:
         self._raw, self._space = raw, space

@@ -34,6 +34,7 @@ from fastq.monitor.status import status
 from fastq.program import Verdict
 from fastq.transport.redis.keys import Keys
 from fastq.transport.redis.slot_survey import lines
+from fastq.wire.packed import to_envelope
 from tests.apps import limited
 from tests.eventually import eventually
 from tests.fix_lab import RESULT_S, Lab
@@ -236,7 +237,13 @@ def test_who_speaks_for_a_lost_child_sees_what_waits(fleet: Lab) -> None:
     task = limited.gated
     name, commands = task.name, []
     port: Any = SimpleNamespace(
-        worker=b"lost", flags=0, note_end=id, finish=lambda: None, outcome=lambda *told: commands.append(told), store=id
+        worker=b"lost",
+        queue=b"",
+        flags=0,
+        note_end=id,
+        finish=lambda: None,
+        outcome=lambda *told: commands.append(told),
+        store=id,
     )
     results = Results(limited.app)
     executor = Executor(limited.app, port=port, node="here", letters=Letters((), node="here"), results=results)
@@ -306,6 +313,21 @@ def test_functions_beside_coroutines_have_no_slot_before_their_turn(fleet: Lab) 
     eventually(lambda: not left(fleet), saying="nothing is left")
 
 
+def test_what_came_by_an_exchange_goes_back_to_its_queue(fleet: Lab) -> None:
+    """A routing key that is no queue's name: whoever waits for a slot or is retried is not lost."""
+    producer = limited.app.producer
+    ids = []
+    for name, queue in (("counted", "fastq"), ("retried", "fastq"), ("awaited", "loops")):
+        for _ in range(5):
+            composed = producer.compose(f"tests.apps.limited.{name}")
+            envelope = json.loads(to_envelope(_bytes(composed.messages[0])))
+            envelope["properties"]["delivery_info"] = {"exchange": "orders", "routing_key": "orders.new"}
+            fleet.db.client.lpush(f"few:{queue}", json.dumps(envelope))
+            ids.append(envelope["headers"]["id"])
+    for task_id in ids:
+        producer.handle(task_id).get(RESULT_S)
+
+
 def test_a_key_function_that_fails_fails_its_task(fleet: Lab) -> None:
     with pytest.raises(TaskFailed, match="max_running_key function has raised KeyError"):
         limited.broken.delay(1).get(RESULT_S)
@@ -341,7 +363,7 @@ def test_one_that_has_not_begun_waits_for_the_broker_however_long(fleet: Lab, mo
 
     monkeypatch.setattr("fastq.app.running.freeing.PAUSES_S", (0.0, 0.0))
     app: Any = SimpleNamespace(producer=SimpleNamespace(carry_out=away), conf=limited.app.conf)
-    executor: Any = SimpleNamespace()
+    executor: Any = SimpleNamespace(port=SimpleNamespace(queue=b""))
     raw = _bytes(limited.app.producer.compose(limited.gated.name, ("q",)).messages[0])
     assert Slots(app, worker=b"w").take(executor, limited.gated, Request(open_message(raw), hostname="here"), raw)
     assert len(asked) == 10

@@ -22,7 +22,7 @@ from fastq.app.running.context import Request
 from fastq.app.running.follow import Follow
 from fastq.app.running.freeing import commands_of, say_apart
 from fastq.app.running.hooks import call_hook
-from fastq.app.running.message import Message, open_message
+from fastq.app.running.message import Message, open_message, queue_of
 from fastq.app.running.results import REVOKED, Results, error_fields, moment
 from fastq.app.running.slots import Slots, admit
 from fastq.child.events import Eventer, shown
@@ -238,7 +238,7 @@ class Executor:
             "task_id": request.id,
             "retries": header.retries + 1,
             "countdown": asked.countdown,
-            "queue": header.routing_key or None,
+            "queue": queue_of(self.port, header),
             "priority": message.properties.get("priority"),
             "expires": headers.get("expires"),
             "root_id": request.root_id,

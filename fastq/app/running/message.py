@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import importlib
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -13,6 +13,9 @@ from fastq.errors import BodyError, ContentRefused
 from fastq.wire.envelope import JSON, Header, read_header
 from fastq.wire.kombu_json import loads
 from fastq.wire.packed import as_json
+
+if TYPE_CHECKING:
+    from fastq.program import Door
 
 
 class Message(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,6 +47,11 @@ def open_message(raw: bytes) -> Message:
         kwargs=kwargs,
         embed=embed,
     )
+
+
+def queue_of(port: Door, header: Header) -> str | None:
+    """The queue that the current message was claimed from. Its routing key may be that of an exchange."""
+    return port.queue.decode("utf-8", "replace") or header.routing_key or None
 
 
 def _body(envelope: dict[str, Any], header: Header, raw: bytes) -> tuple[list[Any], dict[str, Any], dict[str, Any]]:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastq import clock, frames
 from fastq.app.running.freeing import ask
+from fastq.app.running.message import queue_of
 from fastq.app.unique import key_of
 from fastq.errors import ArgumentError, BrokerError, BrokerUnavailable, OptionError
 from fastq.transport.redis import slots as on_broker
@@ -55,10 +56,8 @@ class Slots:
         except ArgumentError:
             return True  # calling it says so
         header, most = request.message.header, task.options.max_running
-        queue = self._keys.queue_key(
-            header.routing_key or self._app.conf.default_queue,
-            priority=request.message.properties.get("priority") or 0,
-        )
+        name = queue_of(executor.port, header) or self._app.conf.default_queue
+        queue = self._keys.queue_key(name, priority=request.message.properties.get("priority") or 0)
         assert most is not None
         waiting = self._ask(
             at.take(attempt_of(request), most=most, worker=self._worker, queue=self._keys.waiting(queue), message=raw)
