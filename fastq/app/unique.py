@@ -115,9 +115,14 @@ def _named(task: BaseTask[Any, Any], args: Sequence[Any], kwargs: Mapping[str, A
 
 
 def _text(value: Any) -> str:
-    from fastq.wire.kombu_json import encode_text
+    from fastq.wire.kombu_json import encode_text, encoder, special
+    from fastq.wire.plain import with_text_keys
 
-    return json.dumps(json.loads(encode_text(value)), sort_keys=True)
+    def ordered(found: Any) -> Any:
+        # Each process has an order of its own for the items of a set.
+        return sorted(found, key=encode_text) if isinstance(found, (set, frozenset)) else special(found)
+
+    return json.dumps(json.loads(encoder(ordered, mended=with_text_keys)(value)), sort_keys=True)
 
 
 def _short(text: str) -> str:

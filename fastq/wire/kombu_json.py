@@ -36,7 +36,7 @@ def base64_text(body: str) -> str:
     return b2a_base64(body.encode("ascii"), newline=False).decode("ascii")
 
 
-def _special(value: Any) -> Any:
+def special(value: Any) -> Any:
     """Return what stands for a value that JSON does not know. Raises TypeError for what kombu refuses, too."""
     reducer = getattr(value, "__json__", None)
     if reducer is not None:
@@ -56,15 +56,15 @@ def _bytes(value: bytes) -> dict[str, str]:
         return {"__type__": "base64", "__value__": b64encode(value).decode("ascii")}
 
 
-def encoder(special: Callable[[Any], Any], *, mended: Callable[[Any], Any] | None = None) -> Callable[[Any], str]:
-    """Return the fastest encoder of this interpreter that writes exactly what `json.dumps` writes; `special` returns
+def encoder(words: Callable[[Any], Any], *, mended: Callable[[Any], Any] | None = None) -> Callable[[Any], str]:
+    """Return the fastest encoder of this interpreter that writes exactly what `json.dumps` writes; `words` returns
     what stands for a value that JSON does not know, `mended` the same for a whole value that was refused otherwise."""
     make = getattr(json.encoder, "c_make_encoder", None)
     if make is None:
-        return json.JSONEncoder(default=special).encode
+        return json.JSONEncoder(default=words).encode
     # json.JSONEncoder.encode makes such an object for each call: most of the time of encoding two numbers.
     # No memory of objects being written (the first argument), so a circular value ends in RecursionError.
-    write = make(None, special, encode_basestring_ascii, None, ": ", ", ", False, False, True)
+    write = make(None, words, encode_basestring_ascii, None, ": ", ", ", False, False, True)
     if mended is None:
         return lambda value: "".join(write(value, 0))
 
@@ -77,7 +77,7 @@ def encoder(special: Callable[[Any], Any], *, mended: Callable[[Any], Any] | Non
     return encode
 
 
-encode_text: Callable[[Any], str] = encoder(_special, mended=with_text_keys)
+encode_text: Callable[[Any], str] = encoder(special, mended=with_text_keys)
 
 
 # ---------------------------------------------------------------------------- reading

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import typing
 from collections.abc import Iterable
 from typing import Any
@@ -75,3 +78,22 @@ def test_an_option_of_a_send_that_means_nothing_is_refused_by_name(options: dict
     producer = FastQ("options", broker="redis://127.0.0.1:1/0").producer
     with pytest.raises(OptionError, match=rf"^{next(iter(options))}=.* is (no|to be) "):
         producer.compose("t", (), {}, **options)
+
+
+def test_the_key_of_a_set_is_the_same_in_every_process() -> None:
+    program = (
+        "from fastq import FastQ\nfrom fastq.app.unique import key_of\n"
+        "task = FastQ('keys').task(name='t', unique=True)(lambda x: None)\n"
+        "print(key_of(task, ({'a', 'b', 'c', 'd', 1, None},), {}, by=True))"
+    )
+    keys = {
+        subprocess.run(
+            [sys.executable, "-c", program],
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            stdout=subprocess.PIPE,
+            check=True,
+            text=True,
+        ).stdout
+        for seed in ("1", "2", "3")
+    }
+    assert keys == {'{"x": ["a", "b", "c", "d", 1, null]}\n'}
