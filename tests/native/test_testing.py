@@ -12,6 +12,8 @@ import pytest
 from fastq import FastQ, Task, chain, chord, group
 from fastq.app.settings import Wire
 from fastq.errors import SurroundingsError, TaskFailed
+from fastq.monitor.local import local_workers
+from tests.eventually import eventually
 
 pytestmark = pytest.mark.fastq_only
 
@@ -159,6 +161,7 @@ def test_children_run_tasks_that_nobody_could_import(app: FastQ) -> None:
     before = app.conf.broker_url, app.conf.result_backend
     with app.testing(children=2) as worker:
         assert app.tasks["mirror"].delay(Point(1, 2)).get(5) == Point(2, 1)
+        eventually(lambda: [one.ready_children for one in local_workers() if one.pid == worker.pid] == [2])
         # First, so that the other child has nothing to do: an attempt before a retry may still be ending there.
         assert app.tasks["outer"].delay(7).get(5) == 7
         assert app.tasks["flaky"].delay(2).get(5) == 2
