@@ -11,6 +11,7 @@ lines mean, summer time included, is cronsim's business, which does as Debian's 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta, timezone, tzinfo
 from functools import lru_cache
@@ -259,6 +260,8 @@ def _checked(made: Cron, *, given: str) -> Cron:
 def _milliseconds(value: float | timedelta, *, name: str) -> int:
     seconds = value.total_seconds() if isinstance(value, timedelta) else value
     if isinstance(seconds, bool) or not isinstance(seconds, (int, float)):
+        raise ScheduleError(f"{name}={value!r}: it is a number of seconds or a timedelta")
+    if not math.isfinite(seconds):
         raise ScheduleError(f"{name}={value!r}: it is a number of seconds or a timedelta")
     return round(seconds * 1000)
 

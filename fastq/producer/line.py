@@ -116,6 +116,7 @@ class Line:
             if self.hurried and self._is_plain:
                 self._watch(replies)
             while len(replies) < count:
+                self._wait(self._timeout_s + patience_s)
                 self._read(replies)
             if patience_s:
                 self._limit(self._timeout_s)
@@ -123,6 +124,12 @@ class Line:
             self.close()
             raise Lost(_reason(error), replies=replies) from error
         return replies
+
+    def _wait(self, seconds: float) -> None:
+        """Sleep until there is something to read. The kernel's own limit would begin anew at each signal that Python
+        handles: a profiler's timer makes it endless."""
+        if self._is_plain and not self._peek.poll(seconds * 1000):
+            raise TimeoutError
 
     def _watch(self, replies: list[Any]) -> None:
         """Look for an answer without sleeping, for a short time, and less often where it never comes in that."""

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, NoReturn
 from fastq import clock
 from fastq.config.settings import WorkerOptions
 from fastq.errors import FastqError, SurroundingsError
+from fastq.testing import leftovers
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -79,7 +80,8 @@ class ForkedWorker:
         import fastq.nursery
         import fastq.worker.engine  # noqa: F401
 
-        self._folder = tempfile.mkdtemp(prefix="fastq-testing-")
+        leftovers.remove()
+        self._folder = tempfile.mkdtemp(prefix=leftovers.FOLDERS)
         conf = self.app.conf
         self._before = conf.broker_url, conf.result_backend
         try:
@@ -96,6 +98,8 @@ class ForkedWorker:
         for pid, patience_s in ((self.pid, STOP_S), (self._server_pid, 1.0)):
             if pid:
                 _end(pid, patience_s)
+        if self.pid:
+            leftovers.remove_of(f"{leftovers.NODES}{self.pid}")
         self.pid = self._server_pid = 0
         self.app.close()
         if self._folder:
@@ -154,7 +158,7 @@ class ForkedWorker:
         return WorkerOptions(
             app=self.app.name,
             concurrency=self.children,
-            hostname=f"testing@{os.getpid()}",
+            hostname=f"{leftovers.NODES}{os.getpid()}",
             loglevel=self.loglevel,
             without_gossip=True,
             without_mingle=True,
@@ -184,6 +188,7 @@ def _be(work: Callable[[], int], begin: Callable[[], None]) -> NoReturn:
     code = 1
     try:
         begin()
+        os.setpgid(0, 0)  # Ctrl-C is for the test: it ends what it has forked, in order
         gc.freeze()
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_DFL)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import signal
+import socket
 import subprocess
 import sys
 import textwrap
@@ -14,7 +16,10 @@ import pytest
 from fastq.errors import BrokerRefused, BrokerUnavailable, BufferFull, NotConfirmed
 from fastq.producer import AsyncProducer, Buffering, Producer, Replicas
 from fastq.producer.compose import Push
+from fastq.producer.line import Line
 from fastq.producer.post import Lost, Post
+from fastq.transport.connect import OpenConnection
+from fastq.transport.urls import read_urls
 from tests.fix_redis import Database, free_port
 
 
@@ -173,3 +178,20 @@ def test_loops_of_several_threads_have_a_connection_each(db: Database) -> None:
     assert not problems
     assert len(db.entries("celery")) == 150
     assert int(db.client.info("stats")["total_connections_received"]) - before <= 8
+
+
+def test_a_timer_that_interrupts_again_and_again_does_not_make_a_silent_server_endless() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        ours, theirs = socket.create_connection(server.getsockname()), server.accept()[0]
+        line = Line(OpenConnection(ours, address=read_urls("redis://127.0.0.1:1/0")[0]), timeout_s=0.5)
+        before = signal.signal(signal.SIGALRM, lambda *_: None)
+        signal.setitimer(signal.ITIMER_REAL, 0.1, 0.1)
+        began = time.monotonic()
+        try:
+            with pytest.raises(Lost, match="no answer in time"):
+                line.ask(b"PING", 1)
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, before)
+            theirs.close()
+        assert time.monotonic() - began < 3

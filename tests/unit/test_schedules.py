@@ -50,7 +50,7 @@ def test_an_offset_moves_them() -> None:
     assert every(60, offset=-15).after(0) == 45_000
 
 
-@pytest.mark.parametrize("interval", [0, -1, 0.01, "10", None, True])
+@pytest.mark.parametrize("interval", [0, -1, 0.01, "10", None, True, float("nan"), float("inf")])
 def test_an_interval_that_is_none_is_refused(interval: Any) -> None:
     with pytest.raises(ScheduleError, match="interval"):
         every(interval)
