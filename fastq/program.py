@@ -224,6 +224,8 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     task: int | None = None
     deaths: tuple[Death, ...] = ()
     put_aside: bool = False
+    #: How many children have died while they carried it out.
+    tries: int = 0
 
 
 _decode_verdict = msgspec.msgpack.Decoder(Verdict).decode

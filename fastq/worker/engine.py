@@ -363,8 +363,9 @@ class Engine:
         entry, kind, _task, flags, payload, began_ns = victim
         late = bool(flags & _core.LATE)
         if kind != _core.TASK:
-            logger.error("A child died while it carried out a verdict; its message is dropped.")
-            self.ledger.settle(entry)
+            if self.state is State.COLD or not self.admission.judge_again(entry, payload):
+                logger.error("A child died while it carried out a verdict; its message is dropped.")
+                self.ledger.settle(entry)
         elif self.state is State.COLD and late and self.ledger.where(entry) is not None:
             self.admission.count_verdict(verdict)
             self._returning.append((entry, *_place_of(self.ledger, entry)))

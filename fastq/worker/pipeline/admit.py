@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import re
-import struct
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from uuid import UUID
@@ -13,7 +12,7 @@ import msgspec
 
 from fastq import _core, clock
 from fastq.errors import EnvelopeError, PeerError
-from fastq.program import TaskInfo, Verdict
+from fastq.program import TaskInfo, Verdict, join_verdict, split_verdict
 from fastq.wire.deadletter import DeadLetter
 from fastq.wire.envelope import Header, read_header
 from fastq.wire.packed import is_packed
@@ -32,7 +31,8 @@ NO_ROOM_S = 5.0
 #: Seconds after which a name that nobody knows is looked up again, while the application is loaded again.
 SOON_S = 0.2
 
-_LENGTH = struct.Struct("<I")
+#: Children that may die over one verdict after the first.
+MOST_TRIES = 4
 
 
 class Admission:
@@ -194,8 +194,18 @@ class Admission:
         self.count_verdict(verdict)
         self.buckets.forget(entry)
         self.judged += 1
-        said = msgspec.msgpack.encode(verdict)
-        payload, flags = self._payload(_LENGTH.pack(len(said)) + said + raw)
+        self._hand(entry, raw, verdict)
+
+    def judge_again(self, entry: int, payload: bytes) -> bool:
+        """The same for a verdict whose child has died over it; False if too many have."""
+        verdict, raw = split_verdict(payload)
+        if verdict.tries >= MOST_TRIES:
+            return False
+        self._hand(entry, raw, msgspec.structs.replace(verdict, tries=verdict.tries + 1))
+        return True
+
+    def _hand(self, entry: int, raw: bytes, verdict: Verdict) -> None:
+        payload, flags = self._payload(join_verdict(verdict, raw))
         if self._ledger.where(entry) is not None:
             # Still to be acknowledged: when the verdict has been carried out, not when a child begins with it.
             flags |= _core.LATE
