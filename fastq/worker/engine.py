@@ -362,13 +362,14 @@ class Engine:
         """A child died in a task."""
         entry, kind, _task, flags, payload, began_ns = victim
         late = bool(flags & _core.LATE)
-        if kind != _core.TASK:
+        if self.state is State.COLD and late and self.ledger.where(entry) is not None:
+            if kind == _core.TASK:
+                self.admission.count_verdict(verdict)
+            self._returning.append((entry, *_place_of(self.ledger, entry)))
+        elif kind != _core.TASK:
             if self.state is State.COLD or not self.admission.judge_again(entry, payload):
                 logger.error("A child died while it carried out a verdict; its message is dropped.")
                 self.ledger.settle(entry)
-        elif self.state is State.COLD and late and self.ledger.where(entry) is not None:
-            self.admission.count_verdict(verdict)
-            self._returning.append((entry, *_place_of(self.ledger, entry)))
         elif child.guilty and began_ns not in child.guilty and late and self.ledger.where(entry) is not None:
             self.ledger.requeue(entry, payload)  # it was killed because of another
         else:

@@ -21,8 +21,15 @@ def dies(_times: int) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+@app.task(name="j.dies_late", acks_late=True)
+def dies_late(_times: int) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 @signals.task_failure.connect
 def told(args: list[Any], task_id: str, **_rest: Any) -> None:
     ledger().write("told", task_id)
+    if args[0] < 0:
+        ledger().pass_gate(task_id)
     if ledger().count("told", task_id) <= args[0]:
         os.kill(os.getpid(), signal.SIGKILL)
