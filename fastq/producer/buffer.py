@@ -74,6 +74,7 @@ class Buffer:
         self._thread: threading.Thread | None = None
         self._error: BrokerError | None = None
         self._closing = False
+        self._is_full = False
         self._finalizer: weakref.finalize[..., object] | None = None
         _buffers.add(self)
 
@@ -110,6 +111,7 @@ class Buffer:
         return self._count + len(composed.ids) <= limits.max_messages and self._bytes + size <= limits.max_bytes
 
     def _wait_for_room(self, composed: Push, size: int) -> None:
+        self._is_full = True  # nothing more can come together: what there is goes now, whatever its delay
         block_s = self._limits.block_s if self._limits.when_full == "block" else 0.0
         self._wake()
         if block_s and self._changed.wait_for(lambda: self._closing or self._fits(composed, size), block_s):
@@ -159,7 +161,9 @@ class Buffer:
                 return False
             if self._post is None:
                 delay_s = self._since + self._limits.max_delay_s - clock.monotonic()
-                self._changed.wait_for(lambda: self._count >= CHUNK or self._closing, max(0.0, delay_s))
+                self._changed.wait_for(
+                    lambda: self._count >= CHUNK or self._is_full or self._closing, max(0.0, delay_s)
+                )
             return True
 
     def _pause(self, pause_s: float) -> None:
@@ -230,7 +234,7 @@ class Buffer:
             room -= len(composed.ids)
             size += sum(map(len, composed.messages))
             _join(pushes, composed)
-        self._since = clock.monotonic()
+        self._since, self._is_full = clock.monotonic(), False
         return pushes, deque(islice(self._waiting, taken, None)), size
 
     def _tell(self, error: BrokerError, *, first: bool) -> None:

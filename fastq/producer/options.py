@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 import msgspec
 
+from fastq.errors import OptionError
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
@@ -29,11 +31,22 @@ SEPARATOR = "\x06\x16"
 PRIORITY_STEPS = (0, 3, 6, 9)
 
 
+def _at_least(options: msgspec.Struct, least: int, *names: str) -> None:
+    for name in names:
+        value = getattr(options, name)
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= least:
+            raise OptionError(f"{type(options).__name__}: {name} is a number from {least} on, not {value!r}")
+
+
 class Replicas(msgspec.Struct, frozen=True):
     """How many replicas have to confirm that they have a message, and for how long that is waited for (Redis' WAIT)."""
 
     count: int
     timeout_s: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Raises OptionError for numbers that mean nothing."""
+        _at_least(self, 0, "count", "timeout_s")
 
 
 class Buffering(msgspec.Struct, frozen=True, kw_only=True):
@@ -53,6 +66,13 @@ class Buffering(msgspec.Struct, frozen=True, kw_only=True):
     #: Called, in the thread that sends, with the error of each attempt that failed, and with the last one at the end,
     #: whose `unsent_ids` and `unknown_ids` are the messages that were given up. Without it the log says the same.
     on_error: Callable[[BrokerError], object] | None = None
+
+    def __post_init__(self) -> None:
+        """Raises OptionError for bounds that mean nothing."""
+        _at_least(self, 0, "max_delay_s", "block_s", "close_s")
+        _at_least(self, 1, "max_messages", "max_bytes")
+        if self.when_full not in ("block", "raise"):
+            raise OptionError(f"Buffering: when_full is 'block' or 'raise', not {self.when_full!r}")
 
 
 class ProducerSettings(TypedDict, total=False):

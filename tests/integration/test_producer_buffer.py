@@ -10,6 +10,7 @@ import sys
 import textwrap
 import threading
 import time
+from typing import Any
 
 import pytest
 
@@ -69,6 +70,20 @@ def test_a_full_buffer_raises_or_blocks_as_chosen() -> None:
         with pytest.raises(BrokerUnavailable, match="3 messages are in the buffer") as given_up:
             producer.close()
         assert list(given_up.value.unsent_ids) == kept
+
+
+def test_a_full_buffer_is_sent_without_waiting_for_its_delay(db: Database) -> None:
+    with Producer(db.url, buffer=Buffering(max_delay_s=60, max_messages=10, block_s=5)) as producer:
+        sent = [producer.send("t.add", (n,)).id for n in range(35)]
+    assert ids(db) == sent
+
+
+@pytest.mark.parametrize(
+    "limits", [{"max_messages": 0}, {"max_delay_s": -1}, {"when_full": "drop"}, {"block_s": None}, {"max_bytes": True}]
+)
+def test_bounds_that_mean_nothing_are_refused(limits: dict[str, Any]) -> None:
+    with pytest.raises(OptionError, match=next(iter(limits))):
+        Buffering(**limits)
 
 
 def test_bytes_are_bounded_too() -> None:
