@@ -119,7 +119,9 @@ class Producer:
         if buffer is not None:
             if self._settings.confirm is not None:
                 raise OptionError("confirm= needs an answer for each send, which buffer= does not wait for; choose one")
-            import fastq.producer.buffer  # noqa: F401  # it has something to do when the program ends
+            from fastq.producer.buffer import program_ends  # now, since it has something to do at that end
+
+            self._program_ends = program_ends
 
     def __enter__(self) -> Self:
         return self
@@ -250,9 +252,7 @@ class Producer:
 
     def _collected(self, composed: Push) -> bool:
         """Leave it to the buffer; false where the program ends, and nobody would send it."""
-        from fastq.producer.buffer import program_ends
-
-        while not program_ends():
+        while not self._program_ends():
             buffer = self._buffer
             if buffer.add(composed):
                 return True
