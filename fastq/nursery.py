@@ -47,7 +47,7 @@ from fastq.ipc.messages import (
 from fastq.program import Program
 from fastq.programs import program_of
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 _PR_SET_PDEATHSIG = 1
 
@@ -67,7 +67,7 @@ class Nursery:
         self.segment: Segment | None = None
         self.start: Start | None = None
         #: Tasks that a child may have in flight; 0: it has no event loop.
-        self.coroutines = 0
+        self.coroutines: int = 0
 
     # ------------------------------------------------------------------------ beginning
 

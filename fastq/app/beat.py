@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from fastq.transport.redis.locks import Lock
     from fastq.transport.redis.schedule import ScheduleStore
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 #: Seconds that a command may take: a lead outlives two of them.
 TIMEOUT_S = 2.5

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from fastq.transport.redis.locks import Lock
     from fastq.transport.redis.schedule import ScheduleStore
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 #: Seconds between renewals: three of them fit into the life of a lead.
 RENEW_S: Final = 1.5
@@ -64,11 +64,13 @@ class Row:
     """An entry, what was done of it, and what is to be done."""
 
     def __init__(self, entry: Entry, *, last_ms: int) -> None:
-        self.entry, self.last_ms = entry, last_ms
+        self.entry: Entry = entry
+        self.last_ms: int = last_ms
         self.backlog: list[int] = []
         #: Whether the backlog is only recorded: it was missed, and the entry says to leave it out.
-        self.skipping = False
-        self.pause_s, self.not_before_s = 0.0, 0.0
+        self.skipping: bool = False
+        self.pause_s: float = 0.0
+        self.not_before_s: float = 0.0
         self.next_ms = entry.schedule.after(last_ms)
 
     def __repr__(self) -> str:
@@ -302,7 +304,7 @@ class UntilSignal:
     """Waiting that SIGTERM and SIGINT end. In the main thread only."""
 
     def __init__(self) -> None:
-        self.stopping = False
+        self.stopping: bool = False
 
     def __enter__(self) -> Self:
         self._reader, self._writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)

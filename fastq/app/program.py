@@ -21,7 +21,7 @@ from fastq.config.settings import WorkerOptions
 from fastq.errors import ResultsUnavailable
 from fastq.program import Door, FlightDoor, FrontDoor, Passenger, ProgramInfo, Question, Reply, Worker
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 
 class NativeProgram:

@@ -46,7 +46,9 @@ class Node:
     def __init__(
         self, task_id: str, name: str, *, members: list[Node] | None = None, options: Mapping[str, Any] | None = None
     ) -> None:
-        self.id, self.name, self.members = task_id, name, members
+        self.id: str = task_id
+        self.name: str = name
+        self.members: list[Node] | None = members
         #: Those of its signature.
         self.options: Mapping[str, Any] = options or {}
         self.parent: Node | None = None

@@ -16,7 +16,7 @@ from fastq.errors import OperatorError, ProcessLost
 from fastq.ipc.link import Link
 from fastq.program import Program, Question
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 
 def main(program: Program, sock: socket.socket) -> NoReturn:

@@ -6,7 +6,7 @@ import copy
 from collections.abc import Callable
 from typing import Any
 
-from fastq.program import Door
+from fastq.program import Door, Pen
 from fastq.wire.brief import brief
 from fastq.wire.event import event_head
 from fastq.wire.kombu_json import encode_text
@@ -19,8 +19,10 @@ class Eventer:
     """Writes the events of one child, in JSON as `encode` makes it."""
 
     def __init__(self, *, hostname: str, port: Door, encode: Callable[[Any], str] = encode_text) -> None:
-        self.port, self.hostname, self._encode = port, hostname, encode
-        self.pen = port.pen(lambda: event_head(hostname, pid=port.engine_pid))
+        self.port: Door = port
+        self.hostname: str = hostname
+        self._encode = encode
+        self.pen: Pen = port.pen(lambda: event_head(hostname, pid=port.engine_pid))
 
     @property
     def enabled(self) -> bool:

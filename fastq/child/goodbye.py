@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 
 from fastq.program import Program
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 #: billiard's code for "has run its number of tasks".
 EXIT_RECYCLE = 155

@@ -13,7 +13,8 @@ class Letters:
     """Decides which messages are put aside. `wanted` are the reasons that the operator has named."""
 
     def __init__(self, wanted: tuple[str, ...], *, node: str) -> None:
-        self.wanted, self.node = frozenset(wanted), node
+        self.wanted: frozenset[str] = frozenset(wanted)
+        self.node: str = node
 
     def poisoned(self, raw: bytes, verdict: Verdict) -> bytes:
         """The letter of a message that has ended too many processes."""

@@ -23,7 +23,7 @@ from fastq.child.goodbye import EXIT_RECYCLE
 from fastq.child.main import LoopOptions
 from fastq.program import LoopProgram, Passenger, Verdict
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 SOFT, HARD = 0, 1
 

@@ -15,7 +15,7 @@ from fastq.child.goodbye import EXIT_BUG, EXIT_RECYCLE, say_goodbye
 from fastq.ipc.segment import stack_path
 from fastq.program import LoopProgram, Program, Worker
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 #: What `work` found: nothing for Python to do, a started frame that is Python's, a request to leave.
 NOTHING, FRAME, LEAVE = 0, 1, 2
@@ -99,7 +99,8 @@ class PlainRunner:
     """The plain-Python twin of `fastq._core.Runner`: leaves every frame to Python."""
 
     def __init__(self, port: ChildPort, *, idle_s: float = -1.0) -> None:
-        self.port, self.idle_s = port, idle_s
+        self.port: ChildPort = port
+        self.idle_s: float = idle_s
         self._executed = 0
 
     @property

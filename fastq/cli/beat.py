@@ -45,7 +45,7 @@ def _beat(ctx: click.Context) -> int:
     return run_native(app, ctx)
 
 
-command = Handed("beat", callback=click.pass_context(_beat))
+command: Handed = Handed("beat", callback=click.pass_context(_beat))
 
 
 def run(options: WorkerOptions, words: list[str]) -> int:

@@ -351,7 +351,7 @@ def _ms(value: float | None) -> str:
     return "-" if value is None else f"{value:,.2f} ms"
 
 
-command = GroupedCommand(
+command: GroupedCommand = GroupedCommand(
     "bench",
     callback=click.pass_context(_bench),
     params=[

@@ -81,9 +81,10 @@ class Load:
         self._channel = f"{place.result_prefix}{RESULT_KEY}".encode()
         #: Ids that wait for their result.
         self._open: set[bytes] = set()
-        self.sent = self.failed = 0
+        self.sent: int = 0
+        self.failed: int = 0
         #: The largest result so far, in bytes.
-        self.largest = 0
+        self.largest: int = 0
         if self._hearing is not None:
             self._hearing.sock.sendall(pack("PSUBSCRIBE", f"{literal(place.result_prefix)}{RESULT_KEY}*"))
 

@@ -148,7 +148,7 @@ def _when(at: float) -> str:
     return moment.strftime("%Y-%m-%d %H:%M:%S") if at else "-"
 
 
-command = GroupedCommand(
+command: GroupedCommand = GroupedCommand(
     "dlq",
     callback=click.pass_context(_dlq),
     params=[

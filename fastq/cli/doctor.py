@@ -73,7 +73,7 @@ def _doctor(ctx: click.Context, offline: bool, as_json: bool, **_options: object
     return WRONG if any(finding.level == "wrong" for finding in report.findings) else 0
 
 
-command = OpenCommand(
+command: OpenCommand = OpenCommand(
     "doctor",
     callback=click.pass_context(_doctor),
     params=[

@@ -38,7 +38,7 @@ class GroupedOption(click.Option):
         if setting.unit:
             facts["metavar"] = f"<{setting.unit}>"
         super().__init__([name, *setting.flags], help=_help(name, setting), **facts)
-        self.heading = setting.group
+        self.heading: str = setting.group
 
 
 class GroupedCommand(click.Command):

@@ -12,7 +12,7 @@ def _ping(node: str | None, *, ready: bool, quiet: bool) -> int:
     return ping([*named, *(["--ready"] if ready else []), *(["-q"] if quiet else [])])
 
 
-command = click.Command(
+command: click.Command = click.Command(
     "ping",
     callback=_ping,
     params=[

@@ -86,7 +86,7 @@ def _held(holder: Holder) -> str:
     return f"{holder.id} for {for_people(holder.for_s)} on {holder.node}{gone}"
 
 
-command = GroupedCommand(
+command: GroupedCommand = GroupedCommand(
     "queues",
     callback=click.pass_context(_queues),
     params=[

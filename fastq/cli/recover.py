@@ -41,7 +41,7 @@ def _recover(ctx: click.Context, transport_options: str | None, **_options: obje
     return 0
 
 
-command = GroupedCommand(
+command: GroupedCommand = GroupedCommand(
     "recover",
     callback=click.pass_context(_recover),
     params=[

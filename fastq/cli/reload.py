@@ -56,7 +56,7 @@ def _wait(asked: Asked, *, until: float) -> tuple[bool, str]:
     return False, "not reloaded in time: the application takes longer to load, or the worker is starting or stopping"
 
 
-command = click.Command(
+command: click.Command = click.Command(
     "reload",
     callback=_reload,
     params=[

@@ -115,7 +115,7 @@ def _table(found: Shown, *, zone: str) -> str:
     return "\n".join([*lines, f"{found.app}: {leader}." if found.leader else f"{found.app}: nobody sends now."])
 
 
-command = GroupedCommand(
+command: GroupedCommand = GroupedCommand(
     "schedule",
     callback=click.pass_context(_schedule),
     params=[click.Option(["as_json", "--json"], is_flag=True, help="As JSON."), *global_options()],

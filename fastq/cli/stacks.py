@@ -37,7 +37,7 @@ def _indented(text: str) -> str:
     return "\n".join(f"  {line}" for line in text.splitlines())
 
 
-command = click.Command(
+command: click.Command = click.Command(
     "stacks",
     callback=_stacks,
     params=[

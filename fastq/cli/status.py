@@ -85,14 +85,14 @@ def _metrics(node: str | None) -> int:
     return 0
 
 
-command = click.Command(
+command: click.Command = click.Command(
     "status",
     callback=_status,
     params=[node_option(), click.Option(["as_json", "--json"], is_flag=True, help="As JSON, like /status.json.")],
     help="Show what the workers of this host are doing: children, running tasks, rates, queues.",
 )
 
-metrics = click.Command(
+metrics: click.Command = click.Command(
     "metrics",
     callback=_metrics,
     params=[node_option()],

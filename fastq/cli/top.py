@@ -152,7 +152,7 @@ def _rich_table(make: Any, table: list[Row]) -> Any:
     return drawn
 
 
-command = click.Command(
+command: click.Command = click.Command(
     "top",
     callback=_top,
     params=[

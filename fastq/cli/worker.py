@@ -24,7 +24,7 @@ from fastq.config.settings import WorkerOptions, not_yet_effective
 from fastq.errors import OptionError
 from fastq.program import ProgramInfo
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 #: Options that Celery's own code in the nursery and in children reads from the environment, as `celery` passes them on.
 _EXPORTS = {
@@ -53,7 +53,7 @@ def _worker(ctx: click.Context, **_options: object) -> int:
 
 # Settings such as worker.prefetch_multiplier=1 may stand at the end, with or without a -- before them; and an
 # application may have options of its own, which are read when it is loaded.
-command = OpenCommand(
+command: OpenCommand = OpenCommand(
     "worker",
     params=[*worker_options(), *global_options()],
     callback=click.pass_context(_worker),

@@ -37,7 +37,7 @@ class SharedSegment:
     def __init__(self, path: Path, *, mapping: mmap.mmap, core: _core.Segment, fd: int | None = None) -> None:
         self.path = path
         self.core = core
-        self.board = _core.Board(core)
+        self.board: _core.Board = _core.Board(core)
         self._mapping = mapping
         self._fd = fd
 

@@ -25,7 +25,7 @@ class LocalWorker:
 
     def __init__(self, segment: SharedSegment) -> None:
         self.segment = segment
-        self.board = segment.board
+        self.board: _core.Board = segment.board
 
     def __repr__(self) -> str:
         return f"<LocalWorker {self.name}>"

@@ -98,9 +98,12 @@ class Keys:
     """The keys of one chord."""
 
     def __init__(self, prefix: str, group_id: str) -> None:
-        self.group = f"{prefix}{GROUP_KEY}{group_id}".encode()
-        self.parts, self.more, self.size = self.group + b".j", self.group + b".t", self.group + b".s"
-        self.seen, self.claim = self.group + b".d", self.group + b".c"
+        self.group: bytes = f"{prefix}{GROUP_KEY}{group_id}".encode()
+        self.parts: bytes = self.group + b".j"
+        self.more: bytes = self.group + b".t"
+        self.size: bytes = self.group + b".s"
+        self.seen: bytes = self.group + b".d"
+        self.claim: bytes = self.group + b".c"
 
     def count(self, task_id: str, part: bytes, *, place: int | None, expires_s: int, token: str) -> bytes:
         """The command that adds a part; its reply makes a `Counted`."""

@@ -24,7 +24,7 @@ from fastq.worker.pipeline.intake import Intake
 from fastq.worker.pipeline.settle import DEADLINE_S, ResultStore, Settler
 from fastq.worker.poll import Errands, Poller, Timers
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 #: Seconds before the first and at most between two later tries to connect again.
 FIRST_RETRY_S, LAST_RETRY_S = 0.2, 5.0
@@ -104,7 +104,7 @@ class Broker:
         self._completing = False
         #: Counts connections.
         self._connection = 0
-        self.up = False
+        self.up: bool = False
         #: Greets other workers at every connection; None: does not.
         self.mingle: Mingle | None = None
         #: Told at every connection, before anything is claimed, which tasks are cancelled.

@@ -29,7 +29,7 @@ from fastq.worker.processes.reload import Reload, unmovable
 from fastq.worker.processes.scaler import Wish
 from fastq.worker.service import Service
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 #: Bytes of results that may wait for a result store before nothing more is dealt.
 RESULT_BACKLOG_BYTES = 64 << 20
@@ -53,7 +53,7 @@ GIVE_BACK = 10_000
 COLD_S = 10.0
 
 
-class Engine:
+class Engine(Parts):
     """A worker, from the moment its application is known. `run` returns the reason it stopped for."""
 
     def __init__(
@@ -71,13 +71,20 @@ class Engine:
         restart: Callable[[], None],
         service: Service,
     ) -> None:
-        self.program, self.worker, self.segment, self.nursery = program, worker, segment, nursery
-        self.poller, self.timers, self.errands, self.options = poller, timers, errands, options
+        self.program: ProgramInfo = program
+        self.worker: str = worker
+        self.segment: SharedSegment = segment
+        self.nursery: NurseryProcess = nursery
+        self.poller: Poller = poller
+        self.timers: Timers = timers
+        self.errands: Errands = errands
+        self.options: WorkerOptions = options
         self._start_nursery, self._restart = start_nursery, restart
         self._service = service
-        self.state = State.RUNNING
+        self.state: State = State.RUNNING
         self.failure: FastqError | None = None
-        self.given_back = self.abandoned = 0
+        self.given_back: int = 0
+        self.abandoned: int = 0
         self._announced = False
         #: Until when, by the monotonic clock, nobody else can take this worker for dead.
         self._lease_until_s = 0.0
@@ -114,26 +121,13 @@ class Engine:
             )
         )
 
-        self.notes = Notes(segment.board, timers=timers, wanted=lambda: self.children.wanted)
+        self.notes: Notes = Notes(segment.board, timers=timers, wanted=lambda: self.children.wanted)
         self.notes.state(self.state)
         self.notes.program(program.tasks, nursery=nursery.pid)
 
     def _adopt(self, parts: Parts) -> None:
-        self.ledger, self.dealer, self.intake, self.admission = (
-            parts.ledger,
-            parts.dealer,
-            parts.intake,
-            parts.admission,
-        )
-        self.waiting, self.settler, self.results = parts.waiting, parts.settler, parts.results
-        self.children, self.limits = parts.children, parts.limits
-        self.recycler, self.scaler = parts.recycler, parts.scaler
-        self.endpoint, self.lease, self.janitor = parts.endpoint, parts.lease, parts.janitor
-        self.quarantine = parts.quarantine
-        self.subscriptions, self.events, self.control = parts.subscriptions, parts.events, parts.control
-        self.broker, self.result_link, self.pulse = parts.broker, parts.result_link, parts.pulse
-        self.beat = parts.beat
-        self.reload = Reload(
+        vars(self).update(vars(parts))
+        self.reload: Reload = Reload(
             children=parts.children,
             start=self._another_nursery,
             change=self._change,
@@ -141,7 +135,6 @@ class Engine:
             service=self._service,
             ended=lambda well: self.notes.reloaded(well=well),
         )
-        self.broadcasts, self.actions = parts.broadcasts, parts.actions
 
     # ------------------------------------------------------------------ the loop
 
@@ -421,7 +414,8 @@ class Engine:
             logger.warning("Changed, and not to be changed in a running engine: %s.", ", ".join(changed))
             self._restart()
             return False
-        self.nursery, self.program = nursery, program
+        self.nursery = nursery
+        self.program = program
         self.control.change(program)
         self.beat.relieve(wanted=program.beat)
         self.notes.program(program.tasks, nursery=nursery.pid)

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from fastq.worker.observe.http import Server
     from fastq.worker.observe.notes import Lengths
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 Announce = Callable[[WorkerOptions, ProgramInfo], None]
 
@@ -66,26 +66,29 @@ class Worker:
     """The main process: what is there before the application is known, and after it is gone."""
 
     def __init__(self, options: WorkerOptions, *, announce: Announce, spawn: Spawn = start_afresh) -> None:
-        self.options, self._announce, self._spawn = options, announce, spawn
-        self.restart = False
+        self.options: WorkerOptions = options
+        self._announce = announce
+        self._spawn = spawn
+        self.restart: bool = False
         self._engine: Engine | None = None
         self._program: ProgramInfo | None = None
         self._failed: Failed | None = None
         self._interrupts = 0
         self._stopped_early = False
         self._code = OK
-        self.name = f"{node_name(options.hostname)}-{clock.random_hex(8)}"
-        self.poller, self.timers = Poller(), Timers()
-        self.errands = Errands(self.poller)
-        self.service = Service(self.timers)
-        self.eventfd = os.eventfd(0, os.EFD_NONBLOCK)
+        self.name: str = f"{node_name(options.hostname)}-{clock.random_hex(8)}"
+        self.poller: Poller = Poller()
+        self.timers: Timers = Timers()
+        self.errands: Errands = Errands(self.poller)
+        self.service: Service = Service(self.timers)
+        self.eventfd: int = os.eventfd(0, os.EFD_NONBLOCK)
         self.poller.watch(self.eventfd, lambda _events: _drain(self.eventfd))
         self.segment: SharedSegment | None = None
         self.nursery: NurseryProcess | None = None
         self._watcher: FileWatcher | None = None
         self._server: Server | None = None
         self._lengths: Lengths | None = None
-        self.signals = Signals(
+        self.signals: Signals = Signals(
             self.poller,
             numbers=[signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, RELOAD_SIGNAL],
             heard=self._heard,

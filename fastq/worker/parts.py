@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 import msgspec
@@ -52,7 +53,7 @@ from fastq.worker.processes.scaler import Scaler, Wish
 from fastq.worker.processes.timeouts import TimeLimits
 from fastq.worker.revoked import EXPIRES_S, MOST, Revoked
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 #: kombu's default of `visibility_timeout`, in seconds: what stock workers hold longer is restored.
 VISIBILITY_TIMEOUT_S = 3600.0
@@ -95,8 +96,9 @@ class Hooks(msgspec.Struct, frozen=True, kw_only=True):
     remember: Callable[[list[str]], None]
 
 
-class Parts(msgspec.Struct, frozen=True, kw_only=True):
-    """All of them."""
+@dataclass(kw_only=True, eq=False, repr=False)
+class Parts:
+    """All of them, each under its own name. An engine is its parts, and moves them."""
 
     ledger: _core.Ledger
     dealer: Dealer

@@ -22,7 +22,8 @@ class Revoked:
     """Ids with the moment when each was revoked, and stamps by header."""
 
     def __init__(self, *, most: int = MOST, expires_s: float = EXPIRES_S) -> None:
-        self.most, self.expires_s = most, expires_s
+        self.most: int = most
+        self.expires_s: float = expires_s
         self.stamps: dict[str, list[Any]] = {}
         #: Oldest first; the monotonic clock's seconds.
         self._since: dict[str, float] = {}

@@ -11,7 +11,7 @@ from typing import Any
 from fastq.errors import OptionError
 from fastq.worker.poll import Poller
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 #: Milliseconds in which further changes belong to the same save, checkout or formatting.
 TOGETHER_MS = 300

@@ -38,7 +38,9 @@ class Caller:
     """Calls a task's function with checked arguments. `prefix` goes before them: the task itself, under `bind`."""
 
     def __init__(self, function: Callable[..., Any], *, name: str, prefix: tuple[Any, ...] = ()) -> None:
-        self.function, self.name, self.prefix = function, name, prefix
+        self.function: Callable[..., Any] = function
+        self.name: str = name
+        self.prefix: tuple[Any, ...] = prefix
         self._signature = signature_of(function)
         self._positional: list[_Parameter | None] = []
         self._named: dict[str, _Parameter | None] = {}

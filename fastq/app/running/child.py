@@ -47,11 +47,15 @@ class Child:
     def __init__(
         self, app: FastQ, *, node: str, number: int, port: FrontDoor, names: list[str], dead_letter: tuple[str, ...]
     ) -> None:
-        self.app, self.node, self.number, self.port, self.names = app, node, number, port, names
+        self.app: FastQ = app
+        self.node: str = node
+        self.number: int = number
+        self.port: FrontDoor = port
+        self.names: list[str] = names
         port.know_tasks([name.encode() for name in names])
         app.current_request = context.running_request
-        self.results = Results(app)
-        self.executor = Executor(
+        self.results: Results = Results(app)
+        self.executor: Executor = Executor(
             app,
             port=port,
             node=node,
@@ -60,7 +64,7 @@ class Child:
             eventer=Eventer(hostname=node, port=port),
         )
         app.report_progress = functools.partial(report, self.executor)
-        self.judge = Judge(self.executor)
+        self.judge: Judge = Judge(self.executor)
         self._stops = Stops(port)
         self._runner: Any = None
         self._crew: Any = None

@@ -30,6 +30,7 @@ from fastq.program import FlightDoor, Passenger, Verdict
 
 if TYPE_CHECKING:
     from fastq.app.task import BaseTask
+    from fastq.child.events import Eventer
 
 
 #: Tasks of one child whose callbacks, retries and parts of chords are on their way to broker and result store at once.
@@ -42,16 +43,17 @@ class Crew:
     """What the tasks of one child share: the executor, the compiled runner (or None), and the thread of functions."""
 
     def __init__(self, executor: Executor, runner: _core.LoopRunner | None) -> None:
-        self.executor, self._runner = executor, runner
+        self.executor: Executor = executor
+        self._runner = runner
         #: Whose turn it is in the thread.
-        self.turn = asyncio.Lock()
+        self.turn: asyncio.Lock = asyncio.Lock()
         #: Here broker and result store are talked to about what follows tasks.
-        self.errands = ThreadPoolExecutor(ERRANDS, thread_name_prefix="fastq-follow")
+        self.errands: ThreadPoolExecutor = ThreadPoolExecutor(ERRANDS, thread_name_prefix="fastq-follow")
         self.new_thread()
 
     def new_thread(self) -> None:
         """For functions from now on; one that goes on in the old thread holds up no other."""
-        self.thread = ThreadPoolExecutor(1, thread_name_prefix="fastq-task")
+        self.thread: ThreadPoolExecutor = ThreadPoolExecutor(1, thread_name_prefix="fastq-task")
 
     def fly(self, door: FlightDoor) -> Passenger | None:
         """Begin a frame; None if it is over already."""
@@ -112,8 +114,8 @@ class Flying(Executor):
 
     def __init__(self, shared: Executor, door: FlightDoor) -> None:
         vars(self).update(vars(shared))
-        self.port = door
-        self.eventer = self.eventer and self.eventer.at(door)
+        self.port: FlightDoor = door
+        self.eventer: Eventer | None = self.eventer and self.eventer.at(door)
 
     def say_apart(self, commands: list[bytes], request: Request) -> None:
         """Not in the loop, for it blocks."""
@@ -124,9 +126,17 @@ class Flown:
     """One task in flight."""
 
     def __init__(self, crew: Crew, door: FlightDoor, *, task: BaseTask[Any, Any], request: Request) -> None:
-        self.crew, self.door, self.task, self.request = crew, door, task, request
+        self.crew: Crew = crew
+        self.door: FlightDoor = door
+        self.task: BaseTask[Any, Any] = task
+        self.request: Request = request
         #: What its cancelling means, if that is its soft limit.
         self.reason: SoftTimeLimitExceeded | None = None
+        #: Since it began.
+        self.executor: Flying
+        self.function: Callable[..., Any]
+        self.args: tuple[Any, ...]
+        self.kwargs: dict[str, Any]
         self._ident = 0
         self._is_concluding = self._is_condemned = False
 
@@ -308,7 +318,8 @@ class Limited(Flown):
             return await self._call_in_turn()
 
     async def _has_slot(self) -> bool:
-        executor = self.executor = Flying(self.crew.executor, self.door)
+        self.executor: Flying = Flying(self.crew.executor, self.door)
+        executor = self.executor
         try:
             has_slot = await self._aside(partial(self._take, self.door.payload()))
         finally:

@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     #: A task and what it is run with.
     Opened = tuple[BaseTask[Any, Any], Request]
 
-logger = logging.getLogger("fastq.task")
+logger: logging.Logger = logging.getLogger("fastq.task")
 
 _OUTCOMES = {"ack": frames.ACK, "reject": frames.REJECT, "requeue": frames.REQUEUE}
 
@@ -102,15 +102,19 @@ class Executor:
         results: Results,
         eventer: Eventer | None = None,
     ) -> None:
-        self.app, self.port, self.node, self.letters, self.results = app, port, node, letters, results
+        self.app: FastQ = app
+        self.port: Door = port
+        self.node: str = node
+        self.letters: Letters = letters
+        self.results: Results = results
         self.eventer = eventer
-        self.follow = Follow(app, results)
-        self.slots = Slots(app, worker=port.worker)
+        self.follow: Follow = Follow(app, results)
+        self.slots: Slots = Slots(app, worker=port.worker)
         self._callers: dict[str, Caller] = {}
         #: When the current attempt began, as results are dated: a later attempt's end must not be overwritten.
-        self.began = ""
+        self.began: str = ""
         #: True while a signal may interrupt what runs.
-        self.interruptible = False
+        self.interruptible: bool = False
 
     @property
     def producer(self) -> Producer:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from fastq.app.running.context import Request
     from fastq.app.running.results import Results
 
-logger = logging.getLogger("fastq.task")
+logger: logging.Logger = logging.getLogger("fastq.task")
 
 #: Seconds between looks at a claim that a dead process may hold, and how long it is looked at: longer than it can last.
 LOOK_S, PATIENCE_S = 0.25, chord.CLAIM_S + chord.SEND_S + 3.0
@@ -47,7 +47,8 @@ class Follow:
     """What follows the tasks of one child. Blocks while it talks to broker and result store."""
 
     def __init__(self, app: FastQ, results: Results) -> None:
-        self.app, self.results = app, results
+        self.app: FastQ = app
+        self.results: Results = results
 
     # ------------------------------------------------------------------------ after a success
 

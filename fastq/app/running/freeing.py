@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from fastq.app.running.execute import End, Executor
     from fastq.app.task import BaseTask
 
-logger = logging.getLogger("fastq.task")
+logger: logging.Logger = logging.getLogger("fastq.task")
 
 #: Seconds before each further attempt to reach the broker.
 PAUSES_S = (0.1, 0.5, 1.0, 2.0, *[5.0] * 10)

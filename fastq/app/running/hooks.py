@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from fastq.app.running.context import Request
 
-logger = logging.getLogger("fastq.task")
+logger: logging.Logger = logging.getLogger("fastq.task")
 
 #: Seconds that a child which leaves waits for hooks that are under way.
 GRACE_S = 5.0

@@ -18,7 +18,7 @@ from fastq.program import Door, Verdict, split_verdict
 if TYPE_CHECKING:
     from fastq.app.task import BaseTask
 
-logger = logging.getLogger("fastq.task")
+logger: logging.Logger = logging.getLogger("fastq.task")
 
 
 class Judge:

@@ -26,9 +26,9 @@ class Results:
 
     def __init__(self, app: FastQ) -> None:
         conf = app.conf
-        self.enabled = bool(conf.result_backend)
+        self.enabled: bool = bool(conf.result_backend)
         prefix = str(conf.result_backend_transport_options.get("global_keyprefix") or "")
-        self.key_prefix = (prefix + RESULT_KEY).encode()
+        self.key_prefix: bytes = (prefix + RESULT_KEY).encode()
         self.expires_s: int | None = _seconds(conf.result_expires)
         #: Bytes of a record at most.
         self.largest: int = conf.result_max_bytes

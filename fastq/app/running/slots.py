@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from fastq.app.running.execute import Executor
     from fastq.app.task import BaseTask
 
-logger = logging.getLogger("fastq.task")
+logger: logging.Logger = logging.getLogger("fastq.task")
 
 #: Seconds for which one line in the log of a child is enough to say that there are those of a task who wait.
 TELL_S = 60.0

@@ -42,20 +42,25 @@ class Child:
         names: list[str],
         dead_letter: tuple[str, ...] = (),
     ) -> None:
-        self.app, self.number, self.port, self.names = app, number, port, names
-        self.hostname = worker.hostname
+        self.app: Any = app
+        self.number: int = number
+        self.port: FrontDoor = port
+        self.names: list[str] = names
+        self.hostname: Any = worker.hostname
         port.know_tasks([name.encode() for name in names])
         self._runner: Any = None
         self.rings: list[ResultRing] = []
         #: True while a soft time limit may interrupt what runs.
-        self.interruptible = False
-        self.eventer = Eventer(hostname=self.hostname, port=port, encode=dumps)
+        self.interruptible: bool = False
+        self.eventer: Eventer = Eventer(hostname=self.hostname, port=port, encode=dumps)
         sender = consumer_stand_in(worker, event_dispatcher=self.eventer)
         receiver = Receiver(app, hostname=self.hostname, sender=sender, eventer=self.eventer)
-        self.aside = Aside(dead_letter, node=worker.hostname)
-        self.executor = Executor(app, receiver=receiver, aside=self.aside, soft_time_limit_s=worker.soft_time_limit)
+        self.aside: Aside = Aside(dead_letter, node=worker.hostname)
+        self.executor: Executor = Executor(
+            app, receiver=receiver, aside=self.aside, soft_time_limit_s=worker.soft_time_limit
+        )
         self._stops = Stops(port)
-        self.judge_ = Judge(app, receiver=receiver, aside=self.aside)
+        self.judge_: Judge = Judge(app, receiver=receiver, aside=self.aside)
 
     # ------------------------------------------------------------------------ beginning and end
 

@@ -23,8 +23,8 @@ from fastq.compat.celery.message import Delivered
 from fastq.program import ControlInfo, Question, Reply
 
 #: The lines come from where Celery's users look for them.
-logger = logging.getLogger("kombu.pidbox")
-control_logger = logging.getLogger("celery.worker.control")
+logger: logging.Logger = logging.getLogger("kombu.pidbox")
+control_logger: logging.Logger = logging.getLogger("celery.worker.control")
 
 #: A task in another state was started, or has ended: its state is left to whoever set it.
 _NOT_STARTED = frozenset({states.PENDING, states.RECEIVED, states.RETRY, states.REJECTED})
@@ -73,7 +73,8 @@ class Desk:
     """Answers the engine's questions for one application."""
 
     def __init__(self, app: Any, *, worker: Any) -> None:
-        self.app, self.worker = app, worker
+        self.app: Any = app
+        self.worker: Any = worker
 
     def answer(self, question: Question) -> Reply:
         """Raises nothing: what goes wrong is in the reply, as kombu's pidbox writes it."""

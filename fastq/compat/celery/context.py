@@ -8,13 +8,17 @@ first look at anything else it becomes an ordinary Context, equal to Celery's fi
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
-from celery.app.task import Context
 from kombu.utils.json import loads
 
 from fastq.wire.packed import frame_of, is_packed
+
+if TYPE_CHECKING:
+    from fastq.untyped import Untyped as Context
+else:
+    from celery.app.task import Context
 
 #: The instance dictionary itself; `__dict__` of a PlainContext fills it first.
 _fields_of = Context.__dict__["__dict__"].__get__
@@ -141,10 +145,10 @@ class PlainContext(Context):
     called_directly = False
     _protected = 1
 
-    id = _Carried("id")
-    args = _Carried("args")
-    kwargs = _Carried("kwargs")
-    hostname = _Carried("hostname")
+    id: _Carried = _Carried("id")
+    args: _Carried = _Carried("args")
+    kwargs: _Carried = _Carried("kwargs")
+    hostname: _Carried = _Carried("hostname")
 
     def __init__(self) -> None:
         """Made by the runner with `__new__`, which then sets `_carried`."""

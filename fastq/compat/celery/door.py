@@ -148,10 +148,13 @@ class Door(kombu.Producer):
         # No `super().__init__`: it would open a channel. This is what `publish` reads.
         self._real, self._way = real, way
         self._channel = None
-        self.__connection__ = real.__connection__
-        self.exchange, self.routing_key = real.exchange, real.routing_key
-        self.serializer, self.compression = real.serializer, real.compression
-        self.auto_declare, self.on_return = real.auto_declare, real.on_return
+        self.__connection__: Any = real.__connection__
+        self.exchange: Any = real.exchange
+        self.routing_key: Any = real.routing_key
+        self.serializer: Any = real.serializer
+        self.compression: Any = real.compression
+        self.auto_declare: Any = real.auto_declare
+        self.on_return: Any = real.on_return
         self._attempts = 0
 
     def publish(self, body: Any, **options: Any) -> Any:

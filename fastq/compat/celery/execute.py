@@ -6,6 +6,7 @@ This way is open to every message. The fast way (`fast.py`) takes the plain ones
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Iterator
 from typing import Any
 
@@ -25,7 +26,7 @@ from fastq.compat.celery.request_class import is_revoked, tell_accepted, tell_so
 from fastq.program import Door
 from fastq.wire.redelivery import mark_redelivered
 
-logger = get_logger("celery.worker.request")
+logger: logging.Logger = get_logger("celery.worker.request")
 
 _OUTCOMES = {"ack": _core.ACK, "reject": _core.REJECT, "requeue": _core.REQUEUE}
 
@@ -57,11 +58,14 @@ class Executor:
     """Carries out started frames, one at a time, in the main thread of a child."""
 
     def __init__(self, app: Any, *, receiver: Receiver, aside: Aside, soft_time_limit_s: float | None = None) -> None:
-        self.app, self.receiver, self.aside, self.soft_time_limit_s = app, receiver, aside, soft_time_limit_s
+        self.app: Any = app
+        self.receiver: Receiver = receiver
+        self.aside: Aside = aside
+        self.soft_time_limit_s: float | None = soft_time_limit_s
         #: The dead letter of the message that runs, if there is to be one.
         self._letter: bytes | None = None
         #: True once the soft limit of the task that runs has hit.
-        self.limit_hit = False
+        self.limit_hit: bool = False
 
     def run(self, port: Door) -> None:
         """Run the task of the current frame and end the frame.

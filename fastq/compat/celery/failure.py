@@ -61,7 +61,10 @@ class Failure:
     """Called by the runner; ends the frame, or returns what ends it once there is no current error any more."""
 
     def __init__(self, *, port: Door, receiver: Receiver, aside: Aside, open_rings: Callable[..., None]) -> None:
-        self.port, self.receiver, self.aside, self.open_rings = port, receiver, aside, open_rings
+        self.port: Door = port
+        self.receiver: Receiver = receiver
+        self.aside: Aside = aside
+        self.open_rings: Callable[..., None] = open_rings
         #: The runner that calls this; set once it exists.
         self.runner: Any = None
 

@@ -52,8 +52,12 @@ class FastWay:
         eventer: Eventer,
         max_tasks: int | None,
     ) -> None:
-        self.app, self.hostname, self.names, self.max_tasks = app, hostname, names, max_tasks
-        self.failure, self.eventer = failure, eventer
+        self.app: Any = app
+        self.hostname: str = hostname
+        self.names: list[str] = names
+        self.max_tasks: int | None = max_tasks
+        self.failure: Failure = failure
+        self.eventer: Eventer = eventer
         self._rings = {id(ring.backend): ring for ring in rings}
         self._main_ring = self._rings.get(id(app.backend))
         self._encoder = quick_encoder()

@@ -5,13 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 from celery import signals
-from celery.utils.objects import Bunch
 
 from fastq.errors import Bug
 
 
-class Consumer(Bunch):
+class Consumer:
     """What receivers get where Celery sends its consumer: the same names, without a connection."""
+
+    def __init__(self, **fields: Any) -> None:
+        vars(self).update(fields)
 
 
 def consumer_stand_in(worker: Any, *, event_dispatcher: Any = None) -> Consumer:
@@ -34,7 +36,9 @@ class Heart:
 
     def __init__(self, *, interval_s: float) -> None:
         self.interval = interval_s
-        self.timer = self.eventer = self.tref = None
+        self.timer: None = None
+        self.eventer: None = None
+        self.tref: None = None
 
 
 class Pool:

@@ -9,6 +9,7 @@ Celery's records show neither id nor reason in one line, if at all.
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import msgspec
@@ -28,7 +29,7 @@ from fastq.compat.celery.message import Delivered
 from fastq.errors import PeerError
 
 #: The lines come from where Celery's users look for them.
-logger = get_logger(consumers.__name__)
+logger: logging.Logger = get_logger(consumers.__name__)
 
 
 class Refused(Exception):
@@ -36,7 +37,9 @@ class Refused(Exception):
 
     def __init__(self, decision: str | None, *, why: str = "undecodable", detail: object = "") -> None:
         super().__init__(decision)
-        self.decision, self.why, self.detail = decision, why, str(detail)
+        self.decision: str | None = decision
+        self.why: str = why
+        self.detail: str = str(detail)
 
 
 class Received(msgspec.Struct, frozen=True):
@@ -54,7 +57,10 @@ class Receiver:
     """Turns raw envelopes into requests, for one application in one process."""
 
     def __init__(self, app: Any, *, hostname: str, sender: Any, eventer: Eventer) -> None:
-        self.app, self.hostname, self.sender, self.eventer = app, hostname, sender, eventer
+        self.app: Any = app
+        self.hostname: str = hostname
+        self.sender: Any = sender
+        self.eventer: Eventer = eventer
         self._accept = prepare_accept_content(app.conf.accept_content)
         self._request_classes: dict[str, Any] = {}
 

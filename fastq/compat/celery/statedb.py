@@ -6,6 +6,7 @@ open: another worker, of either kind, may use it after this one.
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from celery.utils.collections import LimitedSet
@@ -13,7 +14,7 @@ from celery.utils.log import get_logger
 from celery.worker import state
 from celery.worker.state import Persistent
 
-logger = get_logger("celery.worker.state")
+logger: logging.Logger = get_logger("celery.worker.state")
 
 
 class _State:

@@ -6,18 +6,23 @@ Timers of steps run in the nursery's own loop. No thread is started for them, si
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from celery import bootsteps
 from celery.worker.components import Timer as TimerStep
 from kombu.asynchronous.timer import Timer
 from kombu.utils.imports import symbol_by_name
 
+if TYPE_CHECKING:
+    from fastq.untyped import Untyped as BaseBlueprint
+else:
+    BaseBlueprint = bootsteps.Blueprint
+
 #: Seconds after which the timers are looked at again whatever happens; as Celery's hub.
 MOST_S = 10.0
 
 
-class Blueprint(bootsteps.Blueprint):
+class Blueprint(BaseBlueprint):
     """The application's own worker steps, as far as they can run here; none of Celery's."""
 
     name = "Worker"
@@ -28,8 +33,8 @@ class Blueprint(bootsteps.Blueprint):
         parent.timer = Timer(max_interval=MOST_S)
         # Kept as Celery keeps them: signals hold the methods that a step connects to them weakly.
         self.order: list[Any] = [step(parent, **kwargs) for step in self.types if runs_here(step)]
-        self.steps = {step.name: step for step in self.order}
-        self.ignored = [str(step) for step in self.types if not runs_here(step)]
+        self.steps: dict[Any, Any] = {step.name: step for step in self.order}
+        self.ignored: list[str] = [str(step) for step in self.types if not runs_here(step)]
         for step in self.order:
             step.include(parent)
         return self

@@ -6,6 +6,7 @@ through Celery's own Request.
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from billiard.exceptions import TimeLimitExceeded
@@ -19,14 +20,16 @@ from fastq.compat.celery.execute import logged, lost_info, settle
 from fastq.compat.celery.receive import Received, Receiver, Refused
 from fastq.program import Door, Verdict, split_verdict
 
-logger = get_logger("celery.worker.request")
+logger: logging.Logger = get_logger("celery.worker.request")
 
 
 class Judge:
     """Carries out verdict frames in the main thread of a child."""
 
     def __init__(self, app: Any, *, receiver: Receiver, aside: Aside) -> None:
-        self.app, self.receiver, self.aside = app, receiver, aside
+        self.app: Any = app
+        self.receiver: Receiver = receiver
+        self.aside: Aside = aside
 
     def run(self, port: Door) -> None:
         """Tell everybody who has to know, and end the frame."""

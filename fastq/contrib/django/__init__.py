@@ -29,7 +29,7 @@ from fastq.app.app import FastQ
 from fastq.app.settings import Settings, read_object
 from fastq.errors import SettingError
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 
 def application(name: str, **more: Any) -> FastQ:

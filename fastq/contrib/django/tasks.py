@@ -18,19 +18,22 @@ from fastq.errors import SettingError
 
 try:
     from django.tasks import signals
-    from django.tasks.backends.base import BaseTaskBackend
+    from django.tasks.backends import base
     from django.tasks.base import Task, TaskContext, TaskError, TaskResult, TaskResultStatus
     from django.tasks.exceptions import TaskResultDoesNotExist
     from django.utils.json import normalize_json
 except ImportError:
     from django_tasks import signals
-    from django_tasks.backends.base import BaseTaskBackend
+    from django_tasks.backends import base
     from django_tasks.base import Task, TaskContext, TaskError, TaskResult, TaskResultStatus
     from django_tasks.exceptions import TaskResultDoesNotExist
     from django_tasks.utils import normalize_json
 
 if TYPE_CHECKING:
     from fastq.app.app import FastQ
+    from fastq.untyped import Untyped as BaseTaskBackend
+else:
+    BaseTaskBackend = base.BaseTaskBackend
 
 __all__ = ["TaskBackend", "TaskContext", "normalize_json", "signals", "task_of"]
 

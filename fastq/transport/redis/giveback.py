@@ -13,7 +13,7 @@ from redis.exceptions import WatchError
 from fastq.errors import EnvelopeError
 from fastq.wire.redelivery import mark_redelivered
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 #: Messages of one transaction: the server does nothing else meanwhile.
 CHUNK = 200

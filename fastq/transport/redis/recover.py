@@ -25,7 +25,7 @@ from fastq.transport.urls import Tls
 from fastq.wire.deadletter import DeadLetter, Death, identity
 from fastq.wire.redelivery import mark_redelivered
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 #: Tells which messages of a dead worker were started under early acknowledgement: (queue key, claim number, position).
 #: None if it cannot be known here, because the worker's shared segment is not on this host.

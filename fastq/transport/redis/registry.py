@@ -20,7 +20,7 @@ import redis
 from fastq import clock
 from fastq.transport.redis.keys import Keys
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 Presence = Literal["alive", "gone", "elsewhere"]
 

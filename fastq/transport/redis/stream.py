@@ -24,7 +24,7 @@ class Stream:
     """One open connection of the engine's. Raises BrokerUnavailable when it is gone; then only `close` makes sense."""
 
     def __init__(self, connection: OpenConnection) -> None:
-        self.reader = _core.Reader()
+        self.reader: _core.Reader = _core.Reader()
         self._connection = connection
         self._sock = connection.sock
         self._unsent = bytearray()

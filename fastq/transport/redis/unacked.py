@@ -22,7 +22,7 @@ from fastq.transport.redis.binding import find_queues
 from fastq.transport.redis.keys import Keys
 from fastq.wire.redelivery import mark_redelivered
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 #: Seconds after which a restorer that died no longer blocks the others. kombu's own value.
 MUTEX_EXPIRE_S: Final = 300.0

@@ -21,7 +21,7 @@ from fastq.worker.cluster.revoking import Revoking
 from fastq.worker.processes.children import Children
 from fastq.worker.revoked import as_list
 
-logger = logging.getLogger("celery.worker.control")
+logger: logging.Logger = logging.getLogger("celery.worker.control")
 
 Reply: TypeAlias = dict[str, Any]
 

@@ -19,7 +19,7 @@ from fastq.worker.cluster.lease import Lease
 from fastq.worker.cluster.subscriptions import Heard, Subscriptions
 from fastq.worker.pipeline.intake import Intake, Order, QueueKey
 
-logger = logging.getLogger("celery.worker.consumer.consumer")
+logger: logging.Logger = logging.getLogger("celery.worker.consumer.consumer")
 
 
 class MakeOrder(Protocol):

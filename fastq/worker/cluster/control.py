@@ -37,7 +37,7 @@ class Control:
         errands: Errands,
     ) -> None:
         self.desk = desk
-        self.state = State(
+        self.state: State = State(
             node=program.node,
             program=program,
             clock=SharedLamport(view.segment),

@@ -23,7 +23,7 @@ from fastq.wire.event import FORMATS, event_head, event_message, received_fields
 from fastq.worker.pipeline.settle import Settler
 from fastq.worker.poll import Timers
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 #: Bytes of events that wait for the broker at most: about 50,000 of them.
 MOST_WAITING = 16 << 20
@@ -71,7 +71,8 @@ class Events:
     ) -> None:
         self._ledger, self._segment, self._node, self._info = ledger, segment, node, info
         self._told: list[bool] = []
-        self.channel, self._counts, self._settler, self._timers = channel, counts, settler, timers
+        self.channel: Callable[[str], str] = channel
+        self._counts, self._settler, self._timers = counts, settler, timers
         self._serializer = info.serializer if info.serializer in FORMATS else "json"
         self._zone = zone_named(info.timezone)
         self._pen = _core.EventPen(segment, lambda: event_head(node, pid=os.getpid()))
@@ -83,9 +84,9 @@ class Events:
         self._unsaid = 0  # dropped since the last line about it
         self._online = False
         #: Events that no monitor has seen because the broker was away for too long, or refused them.
-        self.dropped = 0
+        self.dropped: int = 0
         #: Events that the broker has taken.
-        self.sent = 0
+        self.sent: int = 0
         self.know(tasks)
         segment.events = info.tasks
 

@@ -20,7 +20,7 @@ from fastq.worker.cluster.lamport import SharedLamport
 from fastq.worker.poll import Timers
 
 #: The lines are Celery's, and come from where its users look for them.
-logger = logging.getLogger("celery.worker.consumer.gossip")
+logger: logging.Logger = logging.getLogger("celery.worker.consumer.gossip")
 
 #: Seconds between looks for workers that have fallen silent; Celery's.
 LOOK_S = 5.0

@@ -12,7 +12,7 @@ class Lamport:
     """Counts; the engine's thread only."""
 
     def __init__(self) -> None:
-        self.value = 0
+        self.value: int = 0
 
     def __repr__(self) -> str:
         return f"<Lamport {self.value}>"

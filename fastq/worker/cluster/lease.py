@@ -25,7 +25,7 @@ from fastq.transport.redis.registry import RegistryEntry, dead_workers, presence
 from fastq.transport.redis.slots import SWEEP, sweep_words
 from fastq.transport.redis.unacked import restore_unacked
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 #: Seconds a worker may be silent before others take its messages: five heartbeats.
 LEASE_S = 10
@@ -71,7 +71,9 @@ class Lease:
     """What is said to the broker about this worker."""
 
     def __init__(self, me: RegistryEntry, *, keys: Keys, bindings: Sequence[Binding]) -> None:
-        self.me, self.keys, self._bindings = me, keys, list(bindings)
+        self.me: RegistryEntry = me
+        self.keys: Keys = keys
+        self._bindings = list(bindings)
         self._registered = False
 
     def extend(self, keys: Sequence[str], bindings: Sequence[Binding]) -> None:

@@ -21,7 +21,7 @@ from fastq.wire.envelope import JSON
 from fastq.worker.cluster.lamport import SharedLamport
 
 #: The lines are Celery's, and come from where its users look for them.
-logger = logging.getLogger("celery.worker.consumer.mingle")
+logger: logging.Logger = logging.getLogger("celery.worker.consumer.mingle")
 
 #: Seconds to wait for replies; Celery's.
 WAIT_S = 1.0

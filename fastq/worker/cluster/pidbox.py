@@ -23,7 +23,7 @@ from fastq.worker.cluster.replies import Address, Replies
 from fastq.worker.poll import Errands
 from fastq.worker.processes.desk import Desk
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 Command: TypeAlias = Callable[..., Any]
 

@@ -20,7 +20,7 @@ from fastq.worker.cluster.lamport import Lamport
 from fastq.worker.poll import Errands
 from fastq.worker.processes.desk import Desk
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 #: Bytes of a reply; what is larger is replaced by an error. Redis refuses values over 512 MB, clients give up earlier.
 LIMIT_BYTES = 64 << 20
@@ -55,7 +55,7 @@ class Replies:
         self._node, self._endpoint, self._keys = node, endpoint, keys
         self._errands, self._desk = errands, desk
         #: kombu's mailboxes have a clock beside the worker's own.
-        self.lamport = Lamport()
+        self.lamport: Lamport = Lamport()
         self._speaks_json = JSON in info.accept
         self._waiting: list[tuple[Address, Callable[[], bytes]]] = []
         self._busy = False

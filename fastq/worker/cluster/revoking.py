@@ -18,7 +18,7 @@ from fastq.worker.processes.desk import Desk
 from fastq.worker.processes.running import Running, header_of, message, running
 from fastq.worker.revoked import Revoked, as_list
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 #: Up to so many ids, a search for their bytes tells faster than reading that a message is none of them.
 FEW = 16

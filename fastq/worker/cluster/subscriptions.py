@@ -13,7 +13,7 @@ from fastq import clock
 from fastq.transport.redis import commands
 from fastq.transport.redis.stream import Stream
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 #: Called in the loop with the channel that something was published on, and with what it was.
 Heard: TypeAlias = Callable[[bytes, bytes], None]

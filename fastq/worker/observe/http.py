@@ -20,7 +20,7 @@ from fastq.config.values import Listen
 from fastq.errors import OptionError
 from fastq.worker.observe.pages import TEXT, Page
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 #: Bytes of a request's head, seconds that a client may take, clients at a time.
 HEAD_BYTES, CLIENT_S, CLIENTS = 8192, 5.0, 64
@@ -66,9 +66,10 @@ class Client:
     """One connection: its request as far as it has come, its answer as far as it has not gone."""
 
     def __init__(self, sock: socket.socket) -> None:
-        self.sock, self.until_s = sock, clock.monotonic() + CLIENT_S
-        self.read = b""
-        self.unsent = b""
+        self.sock: socket.socket = sock
+        self.until_s: float = clock.monotonic() + CLIENT_S
+        self.read: bytes = b""
+        self.unsent: bytes = b""
 
     def receive(self) -> bool:
         """True when the head of a request is there, whole or too long."""

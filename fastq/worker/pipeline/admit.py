@@ -19,7 +19,7 @@ from fastq.wire.packed import is_packed
 from fastq.worker.pipeline.rate import Buckets, ledger_tables
 from fastq.worker.revoked import Revoked
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 #: What looks like an id in something that cannot be read: better than nothing for whoever looks for it.
 _ID = re.compile(rb'"id":\s*"([^"\\]{1,200})"')
@@ -53,8 +53,8 @@ class Admission:
     ) -> None:
         #: Keeps messages that wait and are not on the broker (broadcasts) until a unix time.
         self.keep: Callable[[int, bytes, float], None] | None = None
-        self.buckets = Buckets({}) if buckets is None else buckets
-        self.revoked = Revoked() if revoked is None else revoked
+        self.buckets: Buckets = Buckets({}) if buckets is None else buckets
+        self.revoked: Revoked = Revoked() if revoked is None else revoked
         self._ledger = ledger
         self._expecting = expecting
         #: By number.
@@ -66,7 +66,7 @@ class Admission:
         self._dead_key, self._node = dead_key, node
         self._log_received = log_received
         #: Messages that ended without their task.
-        self.judged = 0
+        self.judged: int = 0
         #: Called with each message that is going to be run, now or later, and the number of its task.
         self.received: Callable[[bytes, int | None], None] = lambda _raw, _task: None
 

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from fastq import _core, clock
 from fastq.worker.poll import Timers
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 #: Seconds that a timer sleeps at most, so that a wall clock that was set is noticed.
 LONGEST_S = 1.0

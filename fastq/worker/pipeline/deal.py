@@ -64,8 +64,8 @@ class Dealer:
     """Applies the policy to the ledger and its children."""
 
     def __init__(self, ledger: _core.Ledger, *, program: ProgramInfo) -> None:
-        self.pace = Pace()
-        self.round_trip_s = 0.0
+        self.pace: Pace = Pace()
+        self.round_trip_s: float = 0.0
         self._ledger = ledger
         self._disable_prefetch = program.disable_prefetch
         self.change(program)
@@ -75,9 +75,9 @@ class Dealer:
 
     def change(self, program: ProgramInfo) -> None:
         """The application was loaded (again)."""
-        self.multiplier = program.prefetch_multiplier
+        self.multiplier: int = program.prefetch_multiplier
         #: Tasks that a child may have in flight; 0: one at a time.
-        self.coroutines = program.coroutines
+        self.coroutines: int = program.coroutines
 
     def deal(self, slots: Iterable[int]) -> int:
         """Measure, take back what is stuck or less urgent, deal. Returns how many messages found no child."""

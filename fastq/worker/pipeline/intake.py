@@ -20,7 +20,7 @@ from fastq.transport.redis.stream import Stream
 from fastq.worker.pipeline.overtaking import Overtaking
 from fastq.worker.poll import Timers
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 #: Messages of one claim. The server does nothing else for the 1.4 µs that each takes; a reply is about a kilobyte a
 #: message.
@@ -106,10 +106,14 @@ class Claim:
     """A claiming transaction on its way."""
 
     def __init__(self, intake: Intake, *, key: int, count: int, over: bool = False) -> None:
-        self.key, self.count, self.over = key, count, over
+        self.key: int = key
+        self.count: int = count
+        self.over: bool = over
+        self.batch: int
+        self.n: int
         self.batch, self.n = intake.ledger.open_batch(key, count)
         #: Keys whose lengths it asks for: those that were known when it was sent.
-        self.lengths = len(intake.keys)
+        self.lengths: int = len(intake.keys)
         self._intake = intake
         self._sent_at = clock.monotonic()
 
@@ -128,13 +132,15 @@ class Waiter:
     """A connection that blocks for one message of one key."""
 
     def __init__(self, intake: Intake, *, key: int, stream: Stream, client_id: int | None) -> None:
-        self.key, self.stream, self.client_id = key, stream, client_id
+        self.key: int = key
+        self.stream: Stream = stream
+        self.client_id: int | None = client_id
         self.batch: int | None = None
-        self.n = 0
+        self.n: int = 0
         self._intake = intake
         self._skip = 0
         self._stale: int | None = None
-        self.leaving = False
+        self.leaving: bool = False
 
     @property
     def armed(self) -> bool:
@@ -191,7 +197,7 @@ class Intake:
         self.ranks: list[int] = []
         #: How many of them, from the first, the registry knows. From others nothing may be claimed: should the worker
         #: die, nobody would look for its claims there.
-        self.registered = 0
+        self.registered: int = 0
         self._cancelled: set[int] = set()
         self._order, self._timers, self._credit, self._round_trip = order, timers, credit, round_trip
         self._stream: Stream | None = None

@@ -21,7 +21,7 @@ from fastq.wire.deadletter import Death
 from fastq.worker.pipeline.admit import Admission
 from fastq.worker.poll import Errands, Timers
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 #: Seconds before a count that did not get through is tried again. Its message waits; nothing is lost.
 RETRY_S = 1.0
@@ -48,11 +48,12 @@ class Quarantine:
     ) -> None:
         self._ledger, self._admission, self._endpoint, self._keys = ledger, admission, endpoint, keys
         self._errands, self._timers = errands, timers
-        self.max_crashes, self._queue_key = max_crashes, queue_key
+        self.max_crashes: int = max_crashes
+        self._queue_key = queue_key
         self._say = say
         self._said: list[tuple[int, int, int]] = []
         #: Crashes that are being counted: their messages are in nobody's hands meanwhile.
-        self.counting = 0
+        self.counting: int = 0
 
     # Crashes
 

@@ -9,7 +9,7 @@ from fastq.transport.connect import Endpoint
 from fastq.transport.redis.giveback import Place, give_back
 from fastq.worker.pipeline.intake import QueueKey
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 
 def return_messages(

@@ -16,7 +16,7 @@ from fastq.transport.redis import commands
 from fastq.transport.redis.stream import Stream
 from fastq.worker.poll import Timers
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 #: Seconds that a settled message of an unfinished batch may wait for the rest of its batch before it is told by itself.
 #: The whole batch costs 0.2 µs a message, a single one 1 µs. After a crash, whoever restores from another host can

@@ -10,7 +10,7 @@ from fastq.transport.redis import commands
 from fastq.worker.pipeline.intake import Intake
 from fastq.worker.poll import Timers
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 #: Messages fetched at once.
 FETCH = 200

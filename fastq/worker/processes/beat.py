@@ -18,7 +18,7 @@ from fastq.ipc.messages import AsideExited, AsideForked
 from fastq.worker.poll import Poller, Timers
 from fastq.worker.processes import posix
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 #: Its number among the processes beside the children. Those that answer questions count from 1.
 NUMBER = 0

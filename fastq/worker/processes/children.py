@@ -19,7 +19,7 @@ from fastq.wire.deadletter import Death
 from fastq.worker.poll import Poller, Timers
 from fastq.worker.processes import posix
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 #: Seconds before a child that died while it started is replaced, doubled each time up to the last.
 FIRST_DELAY_S, LAST_DELAY_S = 0.5, 30.0
@@ -100,10 +100,10 @@ class Children:
         self._children: dict[int, Child] = {}
         self._wanted = 0
         #: Whether somebody is benched, or may have to be.
-        self.unsettled = False
+        self.unsettled: bool = False
         self._has_parent = True
         #: Whether `relieve` may have something to do.
-        self.needs_relief = False
+        self.needs_relief: bool = False
         self._delay_s = FIRST_DELAY_S
         self._jobs = 0
         self._node = node

@@ -25,7 +25,7 @@ from fastq.program import Question, Reply
 from fastq.worker.poll import Poller, Timers
 from fastq.worker.processes import posix
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 #: Seconds that a question waits for a busy process before another one is forked.
 PATIENCE_S = 0.2

@@ -49,12 +49,12 @@ class NurseryProcess:
         self._poller, self._said, self._ended = poller, said, ended
         ours, theirs = socket.socketpair()
         with theirs:
-            self.process = spawn(theirs, start)
+            self.process: Process = spawn(theirs, start)
         ours.setblocking(False)
         self._link: Link[ToEngine] = Link(ours, incoming=ToEngine)
         self._open = True
         #: It has been asked to end.
-        self.stopping = False
+        self.stopping: bool = False
         self._ready_to_fork = False
         self._wanted: list[Fork | Aside] = []
         self._send(start)

@@ -22,7 +22,7 @@ from fastq.worker.poll import Timers
 from fastq.worker.processes.children import Child, Children
 from fastq.worker.processes.gauges import Gauges
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 #: Seconds between looks while something runs, and while nothing does. A task that takes 1 GiB a second is seen within
 #: 100 MiB of the limit.
@@ -103,7 +103,7 @@ class Recycler:
         name: Callable[[int, int], str],
         failed: Callable[[SettingError], None],
     ) -> None:
-        self.limits = limits
+        self.limits: ChildLimits = limits
         self._ledger, self._children, self._gauges, self._timers = ledger, children, gauges, timers
         self._pace, self._name, self._failed = pace, name, failed
         self._approved = not limits.least_bytes
@@ -118,7 +118,8 @@ class Recycler:
 
     def change(self, limits: ChildLimits) -> None:
         """Other limits from now on, for an application that was loaded again."""
-        self.limits, self._approved = limits, not limits.least_bytes
+        self.limits = limits
+        self._approved = not limits.least_bytes
         self.start()
 
     def max_tasks(self) -> int | None:

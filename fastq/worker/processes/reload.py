@@ -18,7 +18,7 @@ from fastq.worker.processes.children import Children
 from fastq.worker.processes.nursery import NurseryProcess
 from fastq.worker.service import Service
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 #: What an engine can take over while it runs, or need not know. Anything else needs a new engine.
 MOVABLE = frozenset(

@@ -21,7 +21,7 @@ from fastq.worker.processes.autoscale import Bounds, Decision, Observation, Past
 from fastq.worker.processes.children import Children
 from fastq.worker.processes.gauges import Gauges
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 #: Seconds between decisions: while messages wait, while something runs, and else.
 HURRY_S, WORK_S, IDLE_S = 0.1, 0.5, 1.0
@@ -72,7 +72,7 @@ class Scaler:
         backlog: Callable[[], Sequence[int]],
         nursery_pid: Callable[[], int],
     ) -> None:
-        self.wish = wish
+        self.wish: Wish = wish
         self._ledger, self._children, self._gauges, self._timers = ledger, children, gauges, timers
         self._pace, self._backlog, self._nursery_pid = pace, backlog, nursery_pid
         self._past = Past()

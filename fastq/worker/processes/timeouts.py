@@ -11,7 +11,7 @@ from fastq.worker.poll import Timers
 from fastq.worker.processes.children import Children
 from fastq.worker.processes.running import message
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 
 #: Seconds between looks at the tasks of an event loop, and those that it may be late with a hard limit.

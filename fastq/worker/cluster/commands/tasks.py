@@ -18,7 +18,7 @@ from fastq.wire.request import read_eta, request_info
 from fastq.worker.cluster.commands.state import Elsewhere, Errand, State
 from fastq.worker.processes.running import header_of, message, running
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 #: Requests that one reply has at most; those that are due first, or came first. 10,000 of them take half a second in a
 #: thread and make a reply of some megabytes.

@@ -17,7 +17,7 @@ from fastq import clock as clocks
 from fastq.program import QueueInfo
 from fastq.worker.cluster.commands.state import Elsewhere, State, ok
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 #: What Celery's prefork pool calls itself. Scripts look for it; a fastq worker's children do the same work.
 IMPLEMENTATION = "celery.concurrency.prefork:TaskPool"
