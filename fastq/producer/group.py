@@ -62,8 +62,8 @@ class GroupHandle(Generic[T]):
         return all(outcome.successful for outcome in self.outcomes())
 
     def failed(self) -> bool:
-        """Tell whether any has ended otherwise than by returning."""
-        return any(outcome.final and not outcome.successful for outcome in self.outcomes())
+        """Tell whether any has raised; one that was revoked has not."""
+        return any(outcome.failed for outcome in self.outcomes())
 
     def completed_count(self) -> int:
         """How many have returned."""

@@ -68,6 +68,30 @@ class Handle(Generic[T]):
         """Tell whether the task has ended, in whatever way."""
         return self.outcome().final
 
+    def successful(self) -> bool:
+        """Tell whether the task has returned."""
+        return self.outcome().successful
+
+    def failed(self) -> bool:
+        """Tell whether the task has raised; one that was revoked has not."""
+        return self.outcome().failed
+
+    @property
+    def state(self) -> str:
+        """`status`, which has both names in Celery."""
+        return self.status
+
+    @property
+    def result(self) -> T | TaskFailed | TaskRevoked | None:
+        """What the task has returned, the error if it has raised or was revoked, None before; without waiting."""
+        outcome = self.outcome()
+        return self._given(outcome, propagate=False) if outcome.final else None
+
+    @property
+    def traceback(self) -> str | None:
+        """Where the task has raised, as text."""
+        return self.outcome().traceback
+
     def wait(self, timeout: float | None = None) -> Outcome:
         """Wait until the task has ended, in whatever way, and return how. Raises TimeoutError after `timeout` seconds.
 
@@ -101,6 +125,10 @@ class Handle(Generic[T]):
         process by SIGTERM, a coroutine by CancelledError. Returns when the broker has it. Raises BrokerError.
         """
         self._store.cancel([self.id], terminate=terminate)
+
+    def revoke(self, *, terminate: bool = False) -> None:
+        """`cancel`, by its name in Celery."""
+        self.cancel(terminate=terminate)
 
     def forget(self) -> None:
         """Delete the result. What comes later is stored nevertheless."""
@@ -143,6 +171,14 @@ class AsyncHandle(Generic[T]):
         """Tell whether the task has ended, in whatever way."""
         return (await self.outcome()).final
 
+    async def successful(self) -> bool:
+        """Tell whether the task has returned."""
+        return (await self.outcome()).successful
+
+    async def failed(self) -> bool:
+        """Tell whether the task has raised; one that was revoked has not."""
+        return (await self.outcome()).failed
+
     async def wait(self, timeout: float | None = None) -> Outcome:
         """Wait until the task has ended, in whatever way, and return how. Raises TimeoutError after `timeout` seconds.
 
@@ -176,6 +212,10 @@ class AsyncHandle(Generic[T]):
         process by SIGTERM, a coroutine by CancelledError. Returns when the broker has it. Raises BrokerError.
         """
         await self._store.cancel([self.id], terminate=terminate)
+
+    async def revoke(self, *, terminate: bool = False) -> None:
+        """`cancel`, by its name in Celery."""
+        await self.cancel(terminate=terminate)
 
     async def forget(self) -> None:
         """Delete the result. What comes later is stored nevertheless."""

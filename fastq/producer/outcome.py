@@ -39,6 +39,11 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
         return self.status == "SUCCESS"
 
     @property
+    def failed(self) -> bool:
+        """Tell whether the task has raised; one that was revoked has not."""
+        return self.status == "FAILURE"
+
+    @property
     def progress(self) -> Progress:
         """How far it is, as `task.progress(...)` has said it; 1 when it has returned."""
         if self.status != "PROGRESS":

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from fastq.errors import TaskFailed
+from fastq.errors import TaskFailed, TaskRevoked
 from fastq.producer import Producer
 from tests.apps import flow_loops, native
 from tests.fix_lab import RESULT_S, Lab
@@ -73,3 +74,34 @@ def test_what_is_too_large_is_said(lab: Lab, task: Any) -> None:
         with pytest.raises(TaskFailed, match=r"ResultTooLarge.*20,\d\d\d bytes.*result_max_bytes allows 20,000"):
             too_large.get(RESULT_S)
         assert len(fits.get(RESULT_S)) == 10_000
+
+
+def test_looks_at_a_result_have_celery_names(loops: Lab) -> None:
+    returned, raised = native.add.delay(2, 3), native.brief_failure.delay()
+    waiting = native.add.apply_async((2, 3), countdown=3600)
+    waiting.revoke()
+    for handle in (returned, raised, waiting):
+        handle.wait(RESULT_S)
+
+    assert [handle.state for handle in (returned, raised, waiting)] == ["SUCCESS", "FAILURE", "REVOKED"]
+    assert [handle.successful() for handle in (returned, raised, waiting)] == [True, False, False]
+    assert [handle.failed() for handle in (returned, raised, waiting)] == [False, True, False]
+    assert returned.result == 5
+    assert isinstance(raised.result, TaskFailed)
+    assert isinstance(waiting.result, TaskRevoked)
+    assert "gone soon" in str(raised.traceback)
+    assert returned.traceback is None
+    assert native.app.AsyncResult("nobody").result is None
+
+
+def test_so_have_those_of_coroutines(loops: Lab) -> None:
+    async def looks() -> list[bool]:
+        returned, waiting = await native.add.adelay(2, 3), await native.add.aapply_async((2, 3), countdown=3600)
+        await waiting.revoke()
+        await asyncio.gather(returned.wait(RESULT_S), waiting.wait(RESULT_S))
+        found = [await returned.successful(), await returned.failed()]
+        found += [await waiting.successful(), await waiting.failed()]
+        await native.app.aclose()
+        return found
+
+    assert asyncio.run(looks()) == [True, False, False, False]
