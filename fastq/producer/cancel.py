@@ -72,8 +72,8 @@ class AsyncCanceller:
             _check(replies, self._lines.explain)
 
 
-def _word(word: Any) -> str | bytes | int:
-    return repr(word) if isinstance(word, float) else word
+def _word(word: str | bytes | float) -> str | bytes:
+    return repr(word) if isinstance(word, (int, float)) else word
 
 
 def _in_doubt(error: Lost, where: str) -> ConnectionCut:

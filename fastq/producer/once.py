@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from hiredis import HiredisError
 
-from fastq.producer.post import Post, pack
+from fastq.producer.post import Post, pack, wait
 from fastq.transport.redis.locks import SEND, Lock
 
 if TYPE_CHECKING:
@@ -37,10 +37,10 @@ class OncePost(Post):
     def request(self) -> tuple[bytes, int]:
         """As of every post; what is in doubt is asked again as it was."""
         push, lock = self._push, self._lock
-        command = pack("EVAL", SEND, 2, lock.key, push.key, push.ids[0], lock.hold_ms, push.messages[0])
+        command = pack("EVAL", SEND, "2", lock.key, push.key, push.ids[0], str(lock.hold_ms), push.messages[0])
         if self._confirm is None:
             return command, 1
-        return command + pack("WAIT", self._confirm.count, int(self._confirm.timeout_s * 1000)), 2
+        return command + wait(self._confirm), 2
 
     def answered(self, replies: Sequence[Any], explain: Explain) -> bool:
         """As of every post."""

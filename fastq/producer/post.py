@@ -37,10 +37,16 @@ LOOK_THROUGH = 10_000
 PAUSES_S = (0.0, 0.2, 0.4, 0.8, 1.0)
 
 
-def pack(*words: str | bytes | int) -> bytes:
-    """Return one command as it is written."""
+def pack(*words: str | bytes) -> bytes:
+    """Return one command as it is written. Numbers are given as text: hiredis (3.5) ends the process by SIGSEGV if a
+    signal handler raises while it writes one."""
     command: bytes = pack_command(words)  # type: ignore[arg-type]  # hiredis says tuples of one
     return command
+
+
+def wait(replicas: Replicas) -> bytes:
+    """WAIT, for as many replicas and as long as that."""
+    return pack("WAIT", str(replicas.count), str(int(replicas.timeout_s * 1000)))
 
 
 class Lost(Exception):
@@ -94,11 +100,11 @@ class Post:
             push = self.left[0]
             return pack("LPUSH", push.key, *push.messages), 1
         if self.doubtful:
-            commands = [pack("LPOS", push.key, push.messages[-1], "MAXLEN", LOOK_THROUGH) for push in self.left]
+            commands = [pack("LPOS", push.key, push.messages[-1], "MAXLEN", str(LOOK_THROUGH)) for push in self.left]
         else:
             commands = [pack("LPUSH", push.key, *push.messages) for push in self.left]
         if self._confirm is not None:
-            commands.append(pack("WAIT", self._confirm.count, int(self._confirm.timeout_s * 1000)))
+            commands.append(wait(self._confirm))
         return b"".join(commands), len(commands)
 
     @property

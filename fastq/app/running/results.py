@@ -84,7 +84,7 @@ class Results:
         key = self.key_prefix + task_id.encode()
         fields = {"status": "REVOKED", "result": {**REVOKED, "exc_message": ["revoked"]}, "traceback": None}
         data = encode_text({**fields, "children": [], "date_done": moment(clock.now()), "task_id": task_id}).encode()
-        expires: tuple[str | int, ...] = ("EX", self.expires_s) if self.expires_s else ()
+        expires: tuple[str, ...] = ("EX", str(self.expires_s)) if self.expires_s else ()
         if store.run(pack("SET", key, data, "NX", *expires), 1)[0] is not None:
             store.run(pack("PUBLISH", key, data), 1)
 
