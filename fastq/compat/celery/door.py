@@ -31,6 +31,9 @@ from fastq.wire.kombu_json import encoder
 
 if TYPE_CHECKING:
     from fastq.producer.options import Keys
+    from fastq.untyped import Untyped as KombuProducer
+else:
+    KombuProducer = kombu.Producer
 
 #: What kombu's JSON writes, types that the application has registered included.
 _encode = encoder(JSONEncoder().default)
@@ -141,7 +144,7 @@ def _joined(pushes: Iterable[Push]) -> list[Push]:
     return found
 
 
-class Door(kombu.Producer):
+class Door(KombuProducer):
     """A kombu producer whose plain messages go the fast way. `real` publishes the others."""
 
     def __init__(self, real: Any, way: Way) -> None:
@@ -169,7 +172,7 @@ class Door(kombu.Producer):
             self._way.declared(queue)
             return found
         self._attempts = _attempts(options)
-        return super().publish(body, **{**options, "retry": False, "declare": None})
+        return kombu.Producer.publish(self, body, **{**options, "retry": False, "declare": None})
 
     def _publish(
         self,

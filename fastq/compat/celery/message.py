@@ -6,12 +6,16 @@ from __future__ import annotations
 
 import base64
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from kombu.message import Message
 from kombu.utils.json import loads
 
 from fastq.wire.packed import as_json
+
+if TYPE_CHECKING:
+    from fastq.untyped import Untyped as Message
+else:
+    from kombu.message import Message
 
 
 class Delivered(Message):
