@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 
 import pytest
@@ -17,4 +18,4 @@ def shop(module_lab: Lab) -> Iterator[Lab]:
     native.app.conf.broker_url = native.app.conf.result_backend = module_lab.db.url
     module_lab.worker(concurrency=2)
     yield module_lab
-    native.app.close()
+    asyncio.run(native.app.aclose())
