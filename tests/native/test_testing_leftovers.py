@@ -21,8 +21,10 @@ from tests.eventually import eventually
 pytestmark = pytest.mark.fastq_only
 
 PROGRAM = """
-import time
+import signal, time
 from fastq import FastQ
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # as in a terminal; what runs in the background ignores it
 
 app = FastQ("shop")
 
