@@ -10,6 +10,7 @@ import contextlib
 import fcntl
 import mmap
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -123,9 +124,13 @@ def remove_files(path: Path) -> None:
             file.unlink()
 
 
-def segment_files() -> list[Path]:
-    """Files of this host that may be segments: side files of workers are among them."""
-    return [path for place in _PLACES for path in place.glob("fastq-*@*")]
+def segment_files(pattern: str = "fastq-*@*") -> list[Path]:
+    """Files of this host that may be segments. Side files are among them if their segment is gone."""
+    return [path for place in _PLACES for path in place.glob(pattern) if not _is_side_file(path)]
+
+
+def _is_side_file(path: Path) -> bool:
+    return any(path.with_name(path.name[: dot.start()]).exists() for dot in re.finditer(r"\.[rst]", path.name))
 
 
 def is_held(path: Path) -> bool:
@@ -144,15 +149,14 @@ def stack_path(segment: str, slot: int) -> Path:
     return Path(f"{segment}.s{slot}")
 
 
-def remove_forgotten() -> None:
-    """Remove segments that workers of this user left here long ago, and that no worker came to restore from."""
-    for place in _PLACES:
-        for path in place.glob("fastq-*@*"):
-            with contextlib.suppress(OSError):
-                old = clock.now() - path.stat().st_mtime > FORGOTTEN_S
-                if old and path.stat().st_uid == os.getuid() and (fd := _lock(str(path))) is not None:
-                    os.close(fd)
-                    remove_files(path)
+def remove_forgotten(pattern: str = "fastq-*@*", *, after_s: float = FORGOTTEN_S) -> None:
+    """Remove segments that workers of this user left here so long ago, and that no worker came to restore from."""
+    for path in segment_files(pattern):
+        with contextlib.suppress(OSError):
+            old = clock.now() - path.stat().st_mtime >= after_s
+            if old and path.stat().st_uid == os.getuid() and (fd := _lock(str(path))) is not None:
+                os.close(fd)
+                remove_files(path)
 
 
 @contextlib.contextmanager

@@ -6,14 +6,13 @@ lock on its memory; what is younger than a minute is left alone, as it may be in
 
 from __future__ import annotations
 
-import contextlib
 import shutil
 import socket
 import tempfile
 from pathlib import Path
 
 from fastq import clock
-from fastq.ipc.segment import is_held, remove_files, segment_files
+from fastq.ipc.segment import remove_forgotten
 
 #: How the folders of memory transports begin, and the names of workers.
 FOLDERS, NODES = "fastq-testing-", "testing@"
@@ -27,22 +26,12 @@ def remove() -> None:
     for folder in Path(tempfile.gettempdir()).glob(f"{FOLDERS}*"):
         if _is_old(folder) and not _answers(folder / "redis.sock"):
             shutil.rmtree(folder, ignore_errors=True)
-    for path in segment_files():
-        if path.name.startswith(f"fastq-{NODES}") and not path.suffix and _is_old(path):
-            _remove_segment(path)
+    remove_forgotten(f"fastq-{NODES}*", after_s=YOUNG_S)
 
 
 def remove_of(node: str) -> None:
     """Remove the shared memory of one worker that has ended, if it was killed in place of stopped."""
-    for path in segment_files():
-        if path.name.startswith(f"fastq-{node}-") and not path.suffix:
-            _remove_segment(path)
-
-
-def _remove_segment(path: Path) -> None:
-    with contextlib.suppress(OSError):
-        if not is_held(path):
-            remove_files(path)
+    remove_forgotten(f"fastq-{node}-*", after_s=0)
 
 
 def _is_old(path: Path) -> bool:

@@ -9,7 +9,7 @@ import pytest
 
 from fastq.errors import SurroundingsError
 from fastq.ipc import segment
-from fastq.ipc.segment import FORGOTTEN_S, SharedSegment, dead_segment, remove_forgotten
+from fastq.ipc.segment import FORGOTTEN_S, SharedSegment, dead_segment, remove_forgotten, segment_files
 
 
 @pytest.fixture(autouse=True)
@@ -71,6 +71,18 @@ def test_forgotten_segments_go_with_their_side_files(places: Path) -> None:
         grow_old(path)
     remove_forgotten()
     assert list(places.iterdir()) == [living.path]
+
+
+def test_side_files_of_a_worker_that_lives_are_not_forgotten(places: Path) -> None:
+    living, orphan = make("w@shop.test-1").path, places / "fastq-gone@shop.test-2.s0"
+    sides = [Path(f"{living}{end}") for end in (".s0", ".t12", ".r0.1.7")]
+    for path in (*sides, orphan):
+        path.write_bytes(b"x")
+    for path in (living, *sides, orphan):
+        grow_old(path)
+    assert set(segment_files()) == {living, orphan}
+    remove_forgotten()
+    assert set(places.iterdir()) == {living, *sides}
 
 
 def test_no_room_is_one_clear_sentence(places: Path, monkeypatch: pytest.MonkeyPatch) -> None:
