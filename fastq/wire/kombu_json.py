@@ -59,22 +59,27 @@ def _bytes(value: bytes) -> dict[str, str]:
 def encoder(words: Callable[[Any], Any], *, mended: Callable[[Any], Any] | None = None) -> Callable[[Any], str]:
     """Return the fastest encoder of this interpreter that writes exactly what `json.dumps` writes; `words` returns
     what stands for a value that JSON does not know, `mended` the same for a whole value that was refused otherwise."""
+    write = _writer(words)
+    if mended is None:
+        return write
+
+    def encode(value: Any) -> str:
+        try:
+            return write(value)
+        except TypeError:
+            return write(mended(value))
+
+    return encode
+
+
+def _writer(words: Callable[[Any], Any]) -> Callable[[Any], str]:
     make = getattr(json.encoder, "c_make_encoder", None)
     if make is None:
         return json.JSONEncoder(default=words).encode
     # json.JSONEncoder.encode makes such an object for each call: most of the time of encoding two numbers.
     # No memory of objects being written (the first argument), so a circular value ends in RecursionError.
-    write = make(None, words, encode_basestring_ascii, None, ": ", ", ", False, False, True)
-    if mended is None:
-        return lambda value: "".join(write(value, 0))
-
-    def encode(value: Any) -> str:
-        try:
-            return "".join(write(value, 0))
-        except TypeError:
-            return "".join(write(mended(value), 0))
-
-    return encode
+    pieces = make(None, words, encode_basestring_ascii, None, ": ", ", ", False, False, True)
+    return lambda value: "".join(pieces(value, 0))
 
 
 encode_text: Callable[[Any], str] = encoder(special, mended=with_text_keys)
