@@ -302,12 +302,16 @@ class Door(Protocol):
     def event(self, data: bytes, *, now: bool = False) -> None: ...
 
 
-class FrontDoor(Door, Protocol):
-    """The door of a whole process: `fastq._core.ChildPort`."""
+class Hearing(Protocol):
+    """What a process knows of the engine's signals; see `fastq.ipc.group`."""
 
     @property
     def ending(self) -> bool: ...
     def heard(self, number: int, /) -> int: ...
+
+
+class FrontDoor(Door, Hearing, Protocol):
+    """The door of a whole process: `fastq._core.ChildPort`."""
 
 
 class FlightDoor(Door, Protocol):

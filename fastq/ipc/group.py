@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import os
 import signal
-from typing import Protocol
 
 from fastq import clock
+from fastq.program import Hearing
 
 #: Those for which a child has a handler of its own, in the order of their numbers.
 STOPS = (signal.SIGHUP, signal.SIGQUIT, signal.SIGTERM)
@@ -25,18 +25,10 @@ PATIENCE_S = 2.0
 _LOOK_S = 0.002
 
 
-class Door(Protocol):
-    """What is asked of a child's door to the engine."""
-
-    @property
-    def ending(self) -> bool: ...
-    def heard(self, number: int, /) -> int: ...
-
-
 class Stops:
     """What came to one child, compared with what came to its engine: one signal there excuses one here."""
 
-    def __init__(self, door: Door) -> None:
+    def __init__(self, door: Hearing) -> None:
         self._door, self._pid = door, os.getpid()
         self._excused = {int(number): door.heard(number) for number in STOPS}
 
