@@ -66,8 +66,7 @@ class Composer:
         self._wire = wire
         self._queue = queue
         self._priority = priority
-        #: What messages say of their results, if a send does not; None: nothing.
-        self.ignores = ignore_result
+        self._ignore_result = ignore_result
         self._keys = Keys.from_options(transport_options)
         # Celery names the queue of the thread here, for results by rpc://. We store none there, so one name is enough.
         self._reply_to = uuids(1)[0]
@@ -84,6 +83,10 @@ class Composer:
         if task_id is not None:
             ids[0] = task_id
         return Push(form.key, form.stencil.fill(((args, kwargs),), ids), ids[:1])
+
+    def ignores(self, given: SendOptions) -> bool:
+        """Whether a message with these options says that its result is not stored."""
+        return bool(given.get("ignore_result", self._ignore_result))
 
     def many(self, name: str, some: Sequence[Arguments], given: SendOptions) -> Push:
         """Return a message for each (args, kwargs)."""
@@ -131,8 +134,8 @@ class Composer:
         return PackedStencil(name, options=options, queue=queue, priority=priority, now=now, canvas=options.embed)
 
     def _options(self, given: SendOptions) -> Options:
-        if self.ignores is not None:
-            given = {"ignore_result": self.ignores, **given}
+        if self._ignore_result is not None:
+            given = {"ignore_result": self._ignore_result, **given}
         try:
             options = Options(**given)
         except TypeError as exc:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, overload
 
 from fastq import clock
+from fastq.producer.handle import value_of
 from fastq.producer.outcome import Outcome
 
 if TYPE_CHECKING:
@@ -118,7 +119,7 @@ class GroupHandle(Generic[T]):
         return [
             child._values(outcomes, propagate=propagate)
             if isinstance(child, GroupHandle)
-            else child._given(next(outcomes), propagate=propagate)
+            else value_of(child, next(outcomes), propagate=propagate)
             for child in self.children
         ]
 

@@ -35,11 +35,13 @@ class Handle(Generic[T]):
 
     __slots__ = ("_decode", "_store", "existed", "id", "ignored", "parent")
 
-    def __init__(self, task_id: str, *, store: Store, decode: Callable[[Any], T] = as_stored) -> None:
+    def __init__(
+        self, task_id: str, *, store: Store, decode: Callable[[Any], T] = as_stored, ignored: bool = False
+    ) -> None:
         self.id: str = task_id
         self.parent: Any = None
         self.existed: bool = False
-        self.ignored: bool = False
+        self.ignored: bool = ignored
         self._store = store
         self._decode = decode
 
@@ -85,7 +87,10 @@ class Handle(Generic[T]):
     def result(self) -> T | TaskFailed | TaskRevoked | None:
         """What the task has returned, the error if it has raised or was revoked, None before; without waiting."""
         outcome = self.outcome()
-        return self._given(outcome, propagate=False) if outcome.final else None
+        found: T | TaskFailed | TaskRevoked | None = None
+        if outcome.final:
+            found = value_of(self, outcome, propagate=False)
+        return found
 
     @property
     def traceback(self) -> str | None:
@@ -109,14 +114,7 @@ class Handle(Generic[T]):
         Raises TaskFailed if the task raised and TaskRevoked if it was revoked, or returns that error with
         `propagate=False`. Raises TimeoutError if it takes longer. Returns None at once if the result is `ignored`.
         """
-        return self._given(self.wait(timeout), propagate=propagate)
-
-    def _given(self, outcome: Outcome, *, propagate: bool) -> T | TaskFailed | TaskRevoked:
-        if self.ignored:
-            return None  # type: ignore[return-value]
-        if propagate or outcome.successful:
-            return self._decode(outcome.value(self.id))
-        return outcome.error(self.id)
+        return value_of(self, self.wait(timeout), propagate=propagate)
 
     def cancel(self, *, terminate: bool = False) -> None:
         """Have the task not started: wherever its message is, the worker that meets it stores REVOKED instead.
@@ -140,10 +138,12 @@ class AsyncHandle(Generic[T]):
 
     __slots__ = ("_decode", "_store", "existed", "id", "ignored")
 
-    def __init__(self, task_id: str, *, store: AsyncStore, decode: Callable[[Any], T] = as_stored) -> None:
+    def __init__(
+        self, task_id: str, *, store: AsyncStore, decode: Callable[[Any], T] = as_stored, ignored: bool = False
+    ) -> None:
         self.id: str = task_id
         self.existed: bool = False
-        self.ignored: bool = False
+        self.ignored: bool = ignored
         self._store = store
         self._decode = decode
 
@@ -196,14 +196,7 @@ class AsyncHandle(Generic[T]):
         Raises TaskFailed if the task raised and TaskRevoked if it was revoked, or returns that error with
         `propagate=False`. Raises TimeoutError if it takes longer. Returns None at once if the result is `ignored`.
         """
-        return self._given(await self.wait(timeout), propagate=propagate)
-
-    def _given(self, outcome: Outcome, *, propagate: bool) -> T | TaskFailed | TaskRevoked:
-        if self.ignored:
-            return None  # type: ignore[return-value]
-        if propagate or outcome.successful:
-            return self._decode(outcome.value(self.id))
-        return outcome.error(self.id)
+        return value_of(self, await self.wait(timeout), propagate=propagate)
 
     async def cancel(self, *, terminate: bool = False) -> None:
         """Have the task not started: wherever its message is, the worker that meets it stores REVOKED instead.
@@ -220,3 +213,12 @@ class AsyncHandle(Generic[T]):
     async def forget(self) -> None:
         """Delete the result. What comes later is stored nevertheless."""
         await self._store.forget(self.id)
+
+
+def value_of(handle: Handle[T] | AsyncHandle[T], outcome: Outcome, *, propagate: bool) -> T | TaskFailed | TaskRevoked:
+    """What `get` makes of an outcome. Raises TaskFailed or TaskRevoked, or returns them unless `propagate`."""
+    if handle.ignored:
+        return None  # type: ignore[return-value]
+    if propagate or outcome.successful:
+        return handle._decode(outcome.value(handle.id))
+    return outcome.error(handle.id)

@@ -160,10 +160,7 @@ class Producer:
         """
         composed = self._composer.one(name, args, kwargs, options)
         self._push(composed)
-        handle = Handle(composed.ids[0], store=self._store, decode=decode)
-        if options.get("ignore_result", self._composer.ignores):
-            handle.ignored = True
-        return handle
+        return Handle(composed.ids[0], store=self._store, decode=decode, ignored=self._composer.ignores(options))
 
     def send_once(
         self,
@@ -180,8 +177,8 @@ class Producer:
         Lock and message are one step on the broker, past a buffer. Whoever runs the task gives the lock back.
         """
         holder, existed = self._push_once(self._composer.one(name, args, kwargs, options), lock)
-        handle = Handle(holder, store=self._store, decode=decode)
-        handle.existed, handle.ignored = existed, bool(options.get("ignore_result", self._composer.ignores))
+        handle = Handle(holder, store=self._store, decode=decode, ignored=self._composer.ignores(options))
+        handle.existed = existed
         return handle
 
     def carry_out(self, command: bytes) -> Any:
@@ -246,8 +243,9 @@ class Producer:
     def _push_chunk(self, some: list[Push]) -> None:
         if self._buffering is not None and all(map(self._collected, some)):
             return
-        post = self._lines.post(some, retries=self._settings.retries, confirm=self._settings.confirm)
-        self._lines.deliver(post)
+        lines = self._lines
+        post = lines.post(some, retries=self._settings.retries, confirm=self._settings.confirm)
+        lines.deliver(post)
         post.finish()
 
     def _collected(self, composed: Push) -> bool:
@@ -283,12 +281,7 @@ class Producer:
         return Handle(task_id, store=self._store, decode=decode)
 
     def _push(self, composed: Push) -> None:
-        if self._buffering is not None and self._collected(composed):
-            return None
-        lines = self._lines
-        post = lines.post([composed], retries=self._settings.retries, confirm=self._settings.confirm)
-        lines.deliver(post)
-        return post.finish()
+        self._push_chunk([composed])
 
     def _push_once(self, composed: Push, lock: Lock) -> tuple[str, bool]:
         """Whose the lock is, and whether it was before."""
@@ -442,10 +435,7 @@ class AsyncProducer:
         """Send one task; returns when Redis has it. Raises BrokerError. Who is cancelled meanwhile may have sent it."""
         composed = self._composer.one(name, args, kwargs, options)
         await self._push(composed)
-        handle = AsyncHandle(composed.ids[0], store=self._store, decode=decode)
-        if options.get("ignore_result", self._composer.ignores):
-            handle.ignored = True
-        return handle
+        return AsyncHandle(composed.ids[0], store=self._store, decode=decode, ignored=self._composer.ignores(options))
 
     async def send_once(
         self,
@@ -459,8 +449,8 @@ class AsyncProducer:
     ) -> AsyncHandle[Any]:
         """Send one task, unless another has this lock: then the handle is that one's, and `existed` is true."""
         holder, existed = await self._push_once(self._composer.one(name, args, kwargs, options), lock)
-        handle = AsyncHandle(holder, store=self._store, decode=decode)
-        handle.existed, handle.ignored = existed, bool(options.get("ignore_result", self._composer.ignores))
+        handle = AsyncHandle(holder, store=self._store, decode=decode, ignored=self._composer.ignores(options))
+        handle.existed = existed
         return handle
 
     async def send_many(

@@ -165,7 +165,7 @@ class Child:
             return None  # STARTED, too, is stored with the runner's one time to live
         caller = self.executor.caller(task)
         function = caller if caller.checks or caller.prefix else task.function
-        task.ignore_result = not self.results.enabled or choose(own.ignore_result, conf.task_ignore_result)
+        task.ignore_result = not self.results.enabled or self.app.ignores_results(task)
         return _core.PlainTask(
             task,
             fun=function,

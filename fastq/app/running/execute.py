@@ -197,7 +197,7 @@ class Executor:
     def ignores(self, task: BaseTask[Any, Any], request: Request) -> bool:
         """Whether no result of this execution is stored: the message decides, else the task, else the application."""
         asked = request.ignore_result
-        return choose(asked if asked is not None else task.options.ignore_result, self.app.conf.task_ignore_result)
+        return self.app.ignores_results(task) if asked is None else asked
 
     # ------------------------------------------------------------------------ how it has ended
 
