@@ -33,7 +33,7 @@ cdef class LoopRunner(Runner):
         if plain.log_success is not None:
             plain.log_success(request, value, (monotonic_ns() - flight.started_ns) * 1e-9)
         if kept:
-            flight.end(ACK_OUTCOME, 2, self.resp.data, self.resp.size)
+            flight.end(ACK_OUTCOME, 2, self.result.resp.data, self.result.resp.size)
         else:
             flight.end(ACK_OUTCOME, 0, b"", 0)
         self.forget_size()

@@ -6,11 +6,7 @@
 #
 # It knows of Celery only what `PlainTask` says: callables, prefixes, and two stacks that hold task and request.
 
-from cpython.float cimport PyFloat_AS_DOUBLE
-from cpython.long cimport PyLong_AsLongLongAndOverflow
-from cpython.mem cimport PyMem_Free
 from cpython.object cimport PyObject
-from libc.string cimport strlen
 
 cdef extern from *:
     """
@@ -43,10 +39,6 @@ cdef extern from *:
     /* As cls.__new__(cls), without looking `__new__` up. */
     static inline PyObject *fq_new(PyObject *cls, PyObject *no_args) {
         return ((PyTypeObject *)cls)->tp_new((PyTypeObject *)cls, no_args, NULL); }
-
-    static inline int fq_is_ascii(PyObject *s) { return PyUnicode_IS_COMPACT_ASCII(s); }
-    static inline const char *fq_ascii(PyObject *s) { return (const char *)PyUnicode_DATA(s); }
-    static inline Py_ssize_t fq_length(PyObject *s) { return PyUnicode_GET_LENGTH(s); }
     """
     ctypedef struct fq_exc:
         pass
@@ -54,12 +46,7 @@ cdef extern from *:
     void fq_begin_handling(fq_exc*)
     void fq_end_handling(fq_exc*)
     object fq_new(object, tuple)
-    bint fq_is_ascii(object)
-    const char* fq_ascii(object)
-    Py_ssize_t fq_length(object)
     void Py_DECREF(PyObject*)
-    int Py_DTSF_ADD_DOT_0
-    char* PyOS_double_to_string(double, char, int, int, int*) except NULL
     int PyObject_IsTrue(object) except -1
 
 cdef enum:
@@ -75,10 +62,6 @@ cdef enum:
 #: Bytes of the headers of task and result frames, for tests that write them.
 HEADER_SIZES = (sizeof(fq_frame), sizeof(fq_result))
 
-#: A result text above this is left to Python, which knows the store's own limit.
-cdef enum:
-    LARGE_TEXT = 64 * 1024 * 1024
-
 
 cdef class Runner:
     """Runs the plain tasks of one child; `work` returns when it has found something else.
@@ -92,51 +75,39 @@ cdef class Runner:
     cdef EventPen pen
     cdef list tasks
     cdef Stack task_stack
-    cdef object prepare, decode, loads, unpack, encode, quote, stamp, on_error, hostname
+    cdef ResultPen result
+    cdef object prepare, decode, loads, unpack, on_error, hostname
     cdef object prerun, postrun, success
-    cdef bytes key_prefix, set_head, set_tail, guard, started, expires
     cdef readonly object announced          # id of the task that runs, if its STARTED went through the ring
     cdef readonly uint64_t executed
     cdef readonly bint interruptible
     cdef readonly uint64_t began_ns         # when the task began that runs, or ran last
     cdef uint64_t max_tasks
-    cdef size_t largest                     # bytes of a result text that is stored from here
     cdef double idle_s
     cdef bint task_decides                  # a task that ignores results does so whatever its message says
-    cdef Buffer body, json, resp
+    cdef Buffer body
     cdef list args
     cdef dict kwargs
     cdef bytes side                         # the message that runs, if it came beside the ring
-    cdef bytes second_text, zone_text
-    cdef long second
 
     def __cinit__(self):
-        self.body.data = self.json.data = self.resp.data = NULL
-        self.second = -1
+        self.body.data = NULL
 
     def __dealloc__(self):
         free(self.body.data)
-        free(self.json.data)
-        free(self.resp.data)
 
     def __init__(self, ChildPort port, *, uint32_t tasks, Stack task_stack, prepare, decode, loads, encode, quote,
                  stamp, on_error, hostname, prerun, postrun, success, bytes key_prefix=b"", expires_s=None,
                  bytes guard=b"", bytes started=b"", bint task_decides=False, uint64_t max_tasks=0, double idle_s=-1.0,
                  EventPen pen=None, unpack=None, largest=LARGE_TEXT):
-        self.pen, self.unpack, self.largest = pen, unpack, min(largest, LARGE_TEXT)
+        self.pen, self.unpack = pen, unpack
+        self.result = ResultPen(encode, quote, stamp, key_prefix=key_prefix, expires_s=expires_s, guard=guard,
+                                started=started, largest=largest)
         self.port, self.task_stack, self.prepare = port, task_stack, prepare
         self.tasks = [False] * tasks        # False: not prepared yet
-        self.decode, self.loads, self.encode, self.quote, self.stamp = decode, loads, encode, quote, stamp
-        self.on_error, self.hostname = on_error, hostname
+        self.decode, self.loads, self.on_error, self.hostname = decode, loads, on_error, hostname
         self.prerun, self.postrun, self.success = prerun, postrun, success
-        self.key_prefix, self.max_tasks, self.idle_s = key_prefix, max_tasks, idle_s
-        self.task_decides = task_decides
-        self.guard, self.started, self.expires = guard, started, b"%d" % (expires_s or 0)
-        if expires_s:
-            self.set_head = b"*4\r\n$5\r\nSETEX\r\n"
-            self.set_tail = b"$%d\r\n%d\r\n" % (len(self.expires), expires_s)
-        else:
-            self.set_head, self.set_tail = b"*3\r\n$3\r\nSET\r\n", b""
+        self.max_tasks, self.idle_s, self.task_decides = max_tasks, idle_s, task_decides
 
     def count(self):
         """One more task has been executed, by Python."""
@@ -335,7 +306,7 @@ cdef class Runner:
                 kept = self.keep_result(plain, request, carried, value, head)
             if kept and (self.success.receivers or self.postrun.receivers):
                 # Receivers are the application's: should one of them end this process, the result is there.
-                self.port.send(FQ_STORE, 0, 2, self.resp.data, self.resp.size)
+                self.port.send(FQ_STORE, 0, 2, self.result.resp.data, self.result.resp.size)
                 kept = False
             if self.success.receivers:
                 self.success.send(sender=plain.task, result=value, runtime=self.runtime_s())
@@ -390,7 +361,7 @@ cdef class Runner:
 
     cdef int end_frame(self, bint late, bint kept) except -1:
         if kept:
-            self.port.send(FQ_OUTCOME, ACK, 2, self.resp.data, self.resp.size)
+            self.port.send(FQ_OUTCOME, ACK, 2, self.result.resp.data, self.result.resp.size)
         elif late or self.port.later.size:
             self.port.send(FQ_OUTCOME, ACK, 0, b"", 0)
         self.port.send_later()
@@ -401,206 +372,55 @@ cdef class Runner:
 
     cdef void forget_size(self) noexcept:
         self.side = None
-        self.body.size = self.json.size = self.resp.size = 0
+        self.body.size = 0
         shrink(&self.body)
-        shrink(&self.json)
-        shrink(&self.resp)
+        self.result.forget_size()
 
-    # ------------------------------------------------------------------ events
+    # ------------------------------------------------------------------ what is told
 
     cdef inline bint tells(self, PlainTask plain):
         return self.pen is not None and self.pen.telling() and plain.show is not None
 
     cdef int tell_started(self, Carried carried) except -1:
         cdef timespec now
-        self.json.size = 0
-        self.pen.begin(&self.json, &now)
-        self.put_uuid(&self.json, carried)
-        self.pen.end(&self.json, &now, b"task-started", 12)
-        return self.port.send(FQ_EVENT, 0, 1, self.json.data, self.json.size)
+        cdef Buffer* b = &self.result.json
+        b.size = 0
+        self.pen.begin(b, &now)
+        put_uuid(b, carried)
+        self.pen.end(b, &now, b"task-started", 12)
+        return self.port.send(FQ_EVENT, 0, 1, b.data, b.size)
 
     cdef int tell_succeeded(self, PlainTask plain, Carried carried, value) except -1:
         cdef timespec now
         cdef Buffer* b = &self.port.later
         # The text first: it may be long in the making, and it is the application's.
-        self.json.size = 0
-        self.put_shown(plain, value)
+        self.result.write_shown(value, plain.show)
         self.port.next_event()
         self.pen.begin(b, &now)
-        self.put_uuid(b, carried)
+        put_uuid(b, carried)
         put(b, b', "result": ', 12)
-        put(b, self.json.data, self.json.size)
+        put(b, self.result.json.data, self.result.json.size)
         put(b, b', "runtime": ', 13)
         put_runtime(b, monotonic_ns() - self.began_ns)
         return self.pen.end(b, &now, b"task-succeeded", 14)
 
-    cdef inline int put_uuid(self, Buffer* b, Carried carried) except -1:
-        put(b, b', "uuid": "', 11)
-        put(b, fq_ascii(carried.id), fq_length(carried.id))
-        return put(b, b'"', 1)
-
-    cdef int put_shown(self, PlainTask plain, value) except -1:
-        if value is None:
-            return put(&self.json, b'"None"', 6)
-        if value is True:
-            return put(&self.json, b'"True"', 6)
-        if value is False:
-            return put(&self.json, b'"False"', 7)
-        return self.put_quoted(plain.show(value))
-
-    # ------------------------------------------------------------------ results
-
     cdef int announce(self, Carried carried, Head* head) except -1:
         # STARTED, unless this or a later attempt has ended by the time it is stored.
-        cdef Buffer* b = &self.resp
-        self.json.size = 0
-        put(&self.json, b'{"status": "STARTED", "result": ', 32)
-        put(&self.json, <char*>self.started, len(self.started))
-        put(&self.json, b', "traceback": null, "children": [], "date_done": null', 54)
-        self.put_origin(carried, head)
-        b.size = 0
-        put(b, <char*>self.guard, len(self.guard))
-        self.put_key(fq_ascii(carried.id), fq_length(carried.id))
-        put_bulk(b, self.json.data, self.json.size)
-        put_bulk(b, <char*>self.expires, len(self.expires))
-        self.json.size = 0
-        self.put_now()
-        put_bulk(b, self.json.data, self.json.size)
-        self.port.send(FQ_STORE, 0, 1, b.data, b.size)
+        self.result.write_started(carried, head)
+        self.port.send(FQ_STORE, 0, 1, self.result.resp.data, self.result.resp.size)
         self.port.tell()
         self.announced = carried.id
         return 0
 
-    cdef int put_origin(self, Carried carried, Head* head) except -1:
-        # What every result ends with.
-        self.put_span(b', "group_id": "', 15, &head.group)
-        self.put_span(b', "parent_id": "', 16, &head.parent)
-        put(&self.json, b', "task_id": "', 14)
-        put(&self.json, fq_ascii(carried.id), fq_length(carried.id))
-        return put(&self.json, b'"}', 2)
-
     cdef bint keep_result(self, PlainTask plain, request, Carried carried, value, Head* head) except *:
-        # True: the commands are in self.resp. False: somebody else has stored it.
-        if plain.keep != IN_RING or not self.put_result(request, value):
+        # True: the commands are written. False: somebody else has stored it.
+        if plain.keep != IN_RING or not self.result.write_success(request, value, carried, head):
             plain.store(request, value)
             return False
-        self.put_origin(carried, head)
-        self.put_commands(fq_ascii(carried.id), fq_length(carried.id))
         return True
 
-    cdef bint put_result(self, request, value) except *:
-        # The result as Celery's JSON, up to its date. False: too large for this way.
-        self.json.size = 0
-        put(&self.json, b'{"status": "SUCCESS", "result": ', 32)
-        self.put_value(value)
-        if self.json.size > self.largest:
-            return False
-        put(&self.json, b', "traceback": null, "children": ', 33)
-        children = request._children
-        if children:
-            self.put_text(self.encode([child.as_tuple() for child in children]))
-        else:
-            put(&self.json, b"[]", 2)
-        put(&self.json, b', "date_done": "', 16)
-        self.put_now()
-        put(&self.json, b'"', 1)
-        return True
 
-    cdef inline int put_span(self, const char* name, size_t size, Span* span) except -1:
-        if span.size:
-            put(&self.json, name, size)
-            put(&self.json, span.at, span.size)
-            put(&self.json, b'"', 1)
-        return 0
-
-    cdef int put_value(self, value) except -1:
-        # What json.dumps would write, for the plain types; everything else by the encoder of Python's side.
-        cdef object kind = type(value)
-        cdef char number[24]
-        cdef int overflow = 0
-        cdef int64_t whole
-        if value is None:
-            return put(&self.json, b"null", 4)
-        if value is True:
-            return put(&self.json, b"true", 4)
-        if value is False:
-            return put(&self.json, b"false", 5)
-        if kind is int:
-            whole = PyLong_AsLongLongAndOverflow(value, &overflow)
-            # The least of them has no positive counterpart to take digits from.
-            if not overflow and whole > -0x7fffffffffffffff:
-                return put(&self.json, number, digits(number, whole))
-        elif kind is float:
-            return self.put_float(PyFloat_AS_DOUBLE(value))
-        elif kind is str:
-            return self.put_quoted(value)
-        return self.put_text(self.encode(value))
-
-    cdef int put_float(self, double value) except -1:
-        cdef char* text
-        if value != value:
-            return put(&self.json, b"NaN", 3)
-        if value - value != 0:
-            return put(&self.json, b"Infinity", 8) if value > 0 else put(&self.json, b"-Infinity", 9)
-        text = PyOS_double_to_string(value, b"r", 0, Py_DTSF_ADD_DOT_0, NULL)
-        try:
-            return put(&self.json, text, strlen(text))
-        finally:
-            PyMem_Free(text)
-
-    cdef int put_quoted(self, str value) except -1:
-        cdef const char* p
-        cdef Py_ssize_t i, n
-        if fq_is_ascii(value):
-            p, n = fq_ascii(value), fq_length(value)
-            i = 0
-            while i < n and 32 <= p[i] <= 126 and p[i] != 34 and p[i] != 92:
-                i += 1
-            if i == n:
-                put(&self.json, b'"', 1)
-                put(&self.json, p, n)
-                return put(&self.json, b'"', 1)
-        return self.put_text(self.quote(value))
-
-    cdef int put_text(self, str text) except -1:
-        if not fq_is_ascii(text):
-            raise TypeError("JSON of Celery's encoder is ASCII")
-        return put(&self.json, fq_ascii(text), fq_length(text))
-
-    cdef int put_now(self) except -1:
-        # As app.now().isoformat(): the part above the second, and the zone, once per second from Python.
-        cdef timespec now
-        cdef char text[8]
-        cdef long micro
-        cdef int i
-        clock_gettime(CLOCK_REALTIME, &now)
-        if now.tv_sec != self.second:
-            self.second_text, self.zone_text = self.stamp(now.tv_sec)
-            self.second = now.tv_sec
-        put(&self.json, <char*>self.second_text, len(self.second_text))
-        micro = now.tv_nsec // 1000
-        if micro:
-            text[0] = 46
-            for i in range(6, 0, -1):
-                text[i] = <char>(48 + micro % 10)
-                micro //= 10
-            put(&self.json, text, 7)
-        return put(&self.json, <char*>self.zone_text, len(self.zone_text))
-
-    cdef int put_commands(self, const char* id_text, size_t id_size) except -1:
-        cdef Buffer* b = &self.resp
-        b.size = 0
-        grow(b, 2 * self.json.size + 512)
-        put(b, <char*>self.set_head, len(self.set_head))
-        self.put_key(id_text, id_size)
-        put(b, <char*>self.set_tail, len(self.set_tail))
-        put_bulk(b, self.json.data, self.json.size)
-        put(b, b"*3\r\n$7\r\nPUBLISH\r\n", 17)
-        self.put_key(id_text, id_size)
-        return put_bulk(b, self.json.data, self.json.size)
-
-    cdef int put_key(self, const char* id_text, size_t id_size) except -1:
-        put_count(&self.resp, 36, len(self.key_prefix) + id_size)
-        put(&self.resp, <char*>self.key_prefix, len(self.key_prefix))
-        put(&self.resp, id_text, id_size)
-        return put(&self.resp, b"\r\n", 2)
+cdef inline int put_uuid(Buffer* b, Carried carried) except -1:
+    put(b, b', "uuid": "', 11)
+    put(b, fq_ascii(carried.id), fq_length(carried.id))
+    return put(b, b'"', 1)
