@@ -40,6 +40,20 @@ def memory(server: MemoryServer) -> Iterator[redis.Redis]:
     client.connection_pool.disconnect()
 
 
+@pytest.fixture
+def real(db: Database) -> Iterator[redis.Redis]:
+    client = Endpoint.parse(db.url).client()
+    yield client
+    client.close()
+    client.connection_pool.disconnect()
+
+
+@pytest.fixture(params=["memory", "real"])
+def each(request: pytest.FixtureRequest) -> Any:
+    """First the one, then the other."""
+    return request.getfixturevalue(request.param)
+
+
 #: One line each: words, or a list of lines that are a transaction.
 TRANSCRIPT = """
 SET a 1 EX 100
@@ -132,16 +146,13 @@ def say(client: redis.Redis, *words: str) -> Any:
         client.connection_pool.release(connection)
 
 
-def test_answers_are_those_of_redis(memory: redis.Redis, db: Database) -> None:
-    real = Endpoint.parse(db.url).client()
+def test_answers_are_those_of_redis(memory: redis.Redis, real: redis.Redis) -> None:
     for line in TRANSCRIPT.strip().splitlines():
         words = line.split()
         ours, theirs = say(memory, *words), say(real, *words)
         if words[0] == "SMEMBERS":
             ours, theirs = sorted(ours), sorted(theirs)
         assert ours == theirs, line
-    real.close()
-    real.connection_pool.disconnect()
 
 
 def test_transactions_hold_only_if_nobody_has_touched_what_was_watched(memory: redis.Redis) -> None:
@@ -220,82 +231,67 @@ def say_packed(client: redis.Redis, command: bytes) -> Any:
         client.connection_pool.release(connection)
 
 
-def test_slots_of_the_dead_and_of_lost_messages_are_given_on(memory: redis.Redis, db: Database) -> None:
-    real = Endpoint.parse(db.url).client()
-    for client in (memory, real):
-        asked: Any = client
-        keys, at = Keys(), Slots(Keys(), "t", "k")
+def test_slots_of_the_dead_and_of_lost_messages_are_given_on(each: Any) -> None:
+    keys, at = Keys(), Slots(Keys(), "t", "k")
 
-        def take(attempt: str, worker: bytes, *, client: Any = client, at: Slots = at) -> Any:
-            command = at.take(attempt, most=2, worker=worker, queue="slot-queue", message=attempt.encode())
-            return say_packed(client, command)
+    def take(attempt: str, worker: bytes) -> Any:
+        command = at.take(attempt, most=2, worker=worker, queue="slot-queue", message=attempt.encode())
+        return say_packed(each, command)
 
-        for worker in ("a", "b"):
-            asked.set(keys.heartbeat(worker), 1)
-        assert [take("1", b"a"), take("2", b"b"), take("3", b"b"), take("4", b"b"), take("3", b"b")] == [0, 0, 1, 2, 2]
-        assert take("2", b"b") == 0  # asked again: it has its slot
-        say_packed(client, at.free("2", worker=b"b"))
-        assert asked.lrange("slot-queue", 0, -1) == [b"3"]
-        assert take("5", b"b") == 2  # behind 4, while a slot is kept for 3
-        asked.delete(keys.heartbeat("a"))
-        asked.zadd(keys.slots, {at.base: 0})
-        assert asked.eval(SWEEP, *sweep_words(keys)) == [b"t", b"1"]  # 5 waits
-        assert asked.lrange("slot-queue", 0, -1) == [b"3", b"4"]
-        asked.hset(f"{at.base}:running", "3", "@1")  # its message is gone, and its time is over
-        assert take("6", b"b") == 1  # behind 5, which gets the slot
-        assert asked.lrange("slot-queue", 0, -1) == [b"3", b"4", b"5"]
-        for attempt in ("4", "5", "6"):
-            say_packed(client, at.free(attempt, worker=b"b"))
-        assert not asked.keys("fastq:slots*")
-        assert asked.lrange("slot-queue", 0, -1) == [b"3", b"4", b"5", b"6"]
-    real.close()
-    real.connection_pool.disconnect()
+    for worker in ("a", "b"):
+        each.set(keys.heartbeat(worker), 1)
+    assert [take("1", b"a"), take("2", b"b"), take("3", b"b"), take("4", b"b"), take("3", b"b")] == [0, 0, 1, 2, 2]
+    assert take("2", b"b") == 0  # asked again: it has its slot
+    say_packed(each, at.free("2", worker=b"b"))
+    assert each.lrange("slot-queue", 0, -1) == [b"3"]
+    assert take("5", b"b") == 2  # behind 4, while a slot is kept for 3
+    each.delete(keys.heartbeat("a"))
+    each.zadd(keys.slots, {at.base: 0})
+    assert each.eval(SWEEP, *sweep_words(keys)) == [b"t", b"1"]  # 5 waits
+    assert each.lrange("slot-queue", 0, -1) == [b"3", b"4"]
+    each.hset(f"{at.base}:running", "3", "@1")  # its message is gone, and its time is over
+    assert take("6", b"b") == 1  # behind 5, which gets the slot
+    assert each.lrange("slot-queue", 0, -1) == [b"3", b"4", b"5"]
+    for attempt in ("4", "5", "6"):
+        say_packed(each, at.free(attempt, worker=b"b"))
+    assert not each.keys("fastq:slots*")
+    assert each.lrange("slot-queue", 0, -1) == [b"3", b"4", b"5", b"6"]
 
 
-def test_a_slot_is_given_back_by_who_has_it_or_for_the_dead(memory: redis.Redis, db: Database) -> None:
-    real = Endpoint.parse(db.url).client()
-    for client in (memory, real):
-        asked: Any = client
-        keys, at = Keys(), Slots(Keys(), "t", "k")
-        for worker in ("a", "b"):
-            asked.set(keys.heartbeat(worker), 1)
+def test_a_slot_is_given_back_by_who_has_it_or_for_the_dead(each: Any) -> None:
+    keys, at = Keys(), Slots(Keys(), "t", "k")
+    for worker in ("a", "b"):
+        each.set(keys.heartbeat(worker), 1)
 
-        def take(attempt: str, worker: bytes, *, client: Any = client, at: Slots = at) -> Any:
-            return say_packed(client, at.take(attempt, most=1, worker=worker, queue="q", message=b"m"))
+    def take(attempt: str, worker: bytes) -> Any:
+        return say_packed(each, at.take(attempt, most=1, worker=worker, queue="q", message=b"m"))
 
-        def holders(*, asked: Any = asked, at: Slots = at) -> dict[bytes, bytes]:
-            return {attempt: Holding.read(text).worker for attempt, text in asked.hgetall(f"{at.base}:running").items()}
+    def holders() -> dict[bytes, bytes]:
+        return {attempt: Holding.read(text).worker for attempt, text in each.hgetall(f"{at.base}:running").items()}
 
-        assert [take("1", b"a"), take("1", b"b")] == [0, 0]  # a was cut off, and b runs the same attempt again
-        say_packed(client, at.free("1", worker=b"a"))
-        assert holders() == {b"1": b"b"}
-        asked.delete(keys.heartbeat("b"))
-        say_packed(client, at.free("1", worker=b"a"))
-        assert not holders()
-    real.close()
-    real.connection_pool.disconnect()
+    assert [take("1", b"a"), take("1", b"b")] == [0, 0]  # a was cut off, and b runs the same attempt again
+    say_packed(each, at.free("1", worker=b"a"))
+    assert holders() == {b"1": b"b"}
+    each.delete(keys.heartbeat("b"))
+    say_packed(each, at.free("1", worker=b"a"))
+    assert not holders()
 
 
-def test_those_who_wait_can_be_dropped_by_deleting_their_messages(memory: redis.Redis, db: Database) -> None:
-    real = Endpoint.parse(db.url).client()
-    for client in (memory, real):
-        asked: Any = client
-        keys = Keys()
-        asked.set(keys.heartbeat("a"), 1)
-        for key in ("k", "l"):
-            for attempt in ("1", "2", "3"):
-                take = Slots(keys, "t", key).take(attempt, most=1, worker=b"a", queue="q", message=b"m")
-                say_packed(client, take)
-            asked.zadd(keys.slots, {Slots(keys, "t", key).base: 0})
-        assert asked.hgetall(f"{keys.slots}:waiting") == {b"t": b"4"}
-        asked.delete(f"{keys.slots}:t:k:messages")
-        assert asked.eval(SWEEP, *sweep_words(keys)) == [b"t", b"2"]
-        asked.delete(f"{keys.slots}:t:l:messages")
-        asked.zadd(keys.slots, {Slots(keys, "t", "l").base: 0})
-        assert asked.eval(SWEEP, *sweep_words(keys)) == []
-        assert sorted(asked.keys("fastq:slots*")) == [b"fastq:slots:t:k:running", b"fastq:slots:t:l:running"]
-    real.close()
-    real.connection_pool.disconnect()
+def test_those_who_wait_can_be_dropped_by_deleting_their_messages(each: Any) -> None:
+    keys = Keys()
+    each.set(keys.heartbeat("a"), 1)
+    for key in ("k", "l"):
+        for attempt in ("1", "2", "3"):
+            take = Slots(keys, "t", key).take(attempt, most=1, worker=b"a", queue="q", message=b"m")
+            say_packed(each, take)
+        each.zadd(keys.slots, {Slots(keys, "t", key).base: 0})
+    assert each.hgetall(f"{keys.slots}:waiting") == {b"t": b"4"}
+    each.delete(f"{keys.slots}:t:k:messages")
+    assert each.eval(SWEEP, *sweep_words(keys)) == [b"t", b"2"]
+    each.delete(f"{keys.slots}:t:l:messages")
+    each.zadd(keys.slots, {Slots(keys, "t", "l").base: 0})
+    assert each.eval(SWEEP, *sweep_words(keys)) == []
+    assert sorted(each.keys("fastq:slots*")) == [b"fastq:slots:t:k:running", b"fastq:slots:t:l:running"]
 
 
 def test_a_script_of_somebody_else_is_refused(memory: redis.Redis) -> None:

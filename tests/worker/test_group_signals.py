@@ -60,24 +60,18 @@ def has_ended_once(lab: Lab, *sent: Any) -> bool:
     return True
 
 
-@pytest.mark.parametrize("args", [(), ("--autoscale", "4,3")])
-def test_term_to_all_is_a_warm_stop(lab: Lab, args: tuple[str, ...]) -> None:
+@pytest.mark.parametrize(
+    ("number", "args", "code"),
+    [(signal.SIGTERM, (), 0), (signal.SIGTERM, ("--autoscale", "4,3"), 0), (signal.SIGINT, (), 1)],
+)
+def test_term_and_int_to_all_are_warm_stops(lab: Lab, number: signal.Signals, args: tuple[str, ...], code: int) -> None:
     worker, early, late = busy(lab, *args)
-    to_all(worker, signal.SIGTERM)
+    to_all(worker, number)
     worker.wait_log("Warm shutdown")
-    to_all(worker, signal.SIGTERM)
+    if number == signal.SIGTERM:  # a second INT is a cold stop
+        to_all(worker, number)
     open_gates(lab)
-    assert worker.wait() == 0
-    assert_ended_once(lab, early, late)
-    assert not worker.log_lines(BAD), worker.log
-
-
-def test_int_to_all_is_a_warm_stop_too(lab: Lab) -> None:
-    worker, early, late = busy(lab)
-    to_all(worker, signal.SIGINT)
-    worker.wait_log("Warm shutdown")
-    open_gates(lab)
-    assert worker.wait() == 1
+    assert worker.wait() == code
     assert_ended_once(lab, early, late)
     assert not worker.log_lines(BAD), worker.log
 
