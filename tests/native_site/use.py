@@ -5,6 +5,7 @@ import json
 import os
 import sys
 import time
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -21,12 +22,21 @@ from store import tasks  # noqa: E402
 from store.models import Order  # noqa: E402
 
 
+def wait_for(holds: Callable[[], bool]) -> None:
+    """Until it holds. What it has been waited for in vain, the answers show."""
+    until = time.monotonic() + 20
+    while not holds() and time.monotonic() < until:
+        time.sleep(0.02)
+
+
 def finished(result: Any) -> Any:
     """The result, when the task has ended."""
-    until = time.monotonic() + 20
-    while not result.is_finished and time.monotonic() < until:
-        time.sleep(0.02)
+
+    def ended() -> bool:
         result.refresh()
+        return bool(result.is_finished)
+
+    wait_for(ended)
     return result
 
 
@@ -43,9 +53,7 @@ def on_commit() -> dict[str, Any]:
             raise RuntimeError("changed our mind")
     except RuntimeError:
         pass
-    until = time.monotonic() + 20
-    while Order.objects.get(name="hat").state != "packed" and time.monotonic() < until:
-        time.sleep(0.02)
+    wait_for(lambda: Order.objects.get(name="hat").state == "packed")
     return {"inside": inside, "state": Order.objects.get(name="hat").state}
 
 
@@ -119,8 +127,9 @@ def signalled() -> list[str]:
     handler = here.append
     tasks.signals.task_enqueued.connect(lambda sender, task_result, **_: handler(sender.__name__), weak=False)
     finished(tasks.watched.enqueue())
-    names = sorted(Order.objects.filter(state="signalled").values_list("name", flat=True))
-    return [*here, *names]
+    told = Order.objects.filter(state="signalled")
+    wait_for(lambda: told.count() >= 2)  # the last is sent when the result is there
+    return [*here, *sorted(told.values_list("name", flat=True))]
 
 
 if sys.argv[1] == "migrate":
