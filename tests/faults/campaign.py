@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import signal
 import uuid
 from collections.abc import Callable
@@ -65,7 +66,7 @@ class Campaign:
         if self.wire == "fastq":
             options = {"ignore_result": True}
             return pack(self.task, (token,), task_id=str(uuid.uuid4()), queue="celery", options=options)
-        return json.dumps(call(self.task, token, headers={"ignore_result": True}))
+        return json.dumps(call(self.task, token, headers={"ignore_result": True, "argsrepr": token}))
 
     def worker(self) -> WorkerProcess:
         """Start one more worker."""
@@ -79,6 +80,11 @@ class Campaign:
         """Until a random part of the last batch has been run: faults hit in the middle of the work."""
         target = len(self.sent) - BATCH + self.chance.randrange(5, BATCH * 3 // 4)
         eventually(lambda: self.done() >= target, within_s=30, saying=f"{target} of {len(self.sent)} were run")
+
+    def held(self) -> list[str]:
+        """The tokens of messages (of Celery's wire) that workers have claimed, and not told Redis to be done."""
+        found = (re.search(rb'"argsrepr": "(n\d+)"', text) for text in self.lab.books())
+        return [match[1].decode() for match in found if match]
 
     def settle(self, *, tolerate: int = 0) -> Verdict:
         """Wait until (nearly) everything was run and nothing waits or is held, then count."""
