@@ -80,6 +80,16 @@ def works(self: BaseTask[Any, Any], token: str) -> int:
     return stored
 
 
+@app.task(name="f.lingers")
+def lingers(token: str) -> int:
+    ledger().write("start", token)
+    try:
+        ledger().pass_gate(token)
+    finally:
+        ledger().pass_gate(f"{token}-end")
+    return 1
+
+
 @app.task(name="f.waits_late", acks_late=True)
 def waits_late(token: str) -> int:
     ledger().write("late", token)

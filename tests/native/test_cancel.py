@@ -7,13 +7,14 @@ import datetime
 from collections.abc import Iterator
 from typing import Any
 
+import psutil
 import pytest
 
 from fastq import Handle, group
 from fastq.errors import BrokerUnavailable, TaskRevoked
 from fastq.producer import AsyncProducer, Producer
 from tests.apps import flow_loops, flows
-from tests.eventually import eventually
+from tests.eventually import eventually, steadily
 from tests.fix_lab import RESULT_S, Lab
 
 pytestmark = pytest.mark.fastq_only
@@ -98,6 +99,27 @@ def test_what_runs_is_ended_if_asked_for(flow: Lab, task: Any, app: str) -> None
     eventually(lambda: goes_on.id.encode() in flow.db.client.zrange(KEY, 0, -1))
     flow.ledger.open_gate("opened")
     assert goes_on.get(RESULT_S) == 1
+
+
+def test_the_end_of_a_task_is_told_before_its_replacement_begins_another(flow: Lab) -> None:
+    worker = flow.worker(concurrency=1)
+    ended, other = flows.lingers.delay("one"), flows.lingers.delay("other")
+    eventually(lambda: flow.ledger.count("start", "one"))
+    ended.cancel(terminate=True)
+    [nursery] = psutil.Process(worker.pid).children()
+    eventually(lambda: len(nursery.children()) == 2, saying="the replacement is there")
+    nursery.suspend()  # it says how its child has ended; that it has, the engine sees before
+    try:
+        flow.ledger.open_gate("one-end")
+        child = psutil.Process(flow.ledger.pid_of("start", "one"))
+        eventually(lambda: child.status() == psutil.STATUS_ZOMBIE)
+        steadily(lambda: not flow.ledger.count("start", "other"), for_s=0.5)
+    finally:
+        nursery.resume()
+    assert_cancelled(ended)
+    flow.ledger.open_gate("other")
+    flow.ledger.open_gate("other-end")
+    assert other.get(RESULT_S) == 1
 
 
 def test_a_late_task_that_was_cancelled_does_not_run_again_after_a_crash(flow: Lab) -> None:

@@ -186,8 +186,8 @@ class Children:
             child = Child(slot=slot, born_s=clock.monotonic(), max_tasks=self._max_tasks(), berths=berths)
             self._children[slot] = child
             child.parent = self._fork(slot, child.max_tasks)
-        if len(self._children) > self._wanted:
-            self.unsettled = True
+        self.unsettled = self.unsettled or len(self._children) > self._wanted
+        if self.unsettled:
             self.balance()
 
     def _missing(self) -> int:
@@ -203,9 +203,8 @@ class Children:
 
     def balance(self) -> None:
         """Let no more children work than are wanted: a replacement waits until the one before it is through with its
-        task, and a surplus child leaves when it is idle. To be called while `unsettled`. Nobody waits for a child that
-        has many tasks in flight: one of them may take very long."""
-        finishing = sum(self._leaving(c) and not c.berths and self._ledger.load(c.slot)[1] for c in self.living())
+        task, and a surplus child leaves when it is idle. To be called while `unsettled`."""
+        finishing = sum(map(self._is_finishing, self._children.values()))
         # Those that are relieved work until they are told to leave; then come those that are busy, and those that were
         # at work before.
         order = sorted(self._staying(), key=lambda c: (not c.relieved, not self._busy(c), c.benched, c.born_s))
@@ -217,6 +216,14 @@ class Children:
         for child in idle[: max(0, surplus)]:
             self.send_away(child.slot)
         self.unsettled = finishing > 0 or len(order) > self._wanted or any(child.benched for child in order)
+
+    def _is_finishing(self, child: Child) -> bool:
+        """Whether its replacement waits. Nobody waits for a child that has many tasks in flight: one of them may take
+        very long. One that died in a task is through with it when there is a verdict, which comes before other tasks:
+        behind a long one, the task's result would be that late."""
+        if child.buried:
+            return bool(child.victims)
+        return self._leaving(child) and not child.berths and self._ledger.load(child.slot)[1]
 
     def _busy(self, child: Child) -> bool:
         return any(self._ledger.load(child.slot)[:2])
