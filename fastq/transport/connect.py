@@ -102,14 +102,17 @@ class OpenConnection:
 
     def client_id(self) -> int | None:
         """The server's number for this connection (CLIENT ID), by which another can unblock it; None if the user may
-        not ask. Blocks; only before anything else has been sent."""
-        self.sock.sendall(b"*2\r\n$6\r\nCLIENT\r\n$2\r\nID\r\n")
+        not ask. Blocks; only before anything else has been sent. Raises BrokerUnavailable."""
         answer = b""
-        while not answer.endswith(b"\r\n"):
-            piece = self.sock.recv(256)
-            if not piece:
-                raise BrokerUnavailable(f"{self.address.masked()} closed the connection")
-            answer += piece
+        try:
+            self.sock.sendall(b"*2\r\n$6\r\nCLIENT\r\n$2\r\nID\r\n")
+            while not answer.endswith(b"\r\n"):
+                piece = self.sock.recv(256)
+                if not piece:
+                    raise ConnectionResetError("the server closed the connection")
+                answer += piece
+        except OSError as error:
+            raise BrokerUnavailable(f"lost the connection to {self.address.masked()}: {error}") from error
         return int(answer[1:]) if answer.startswith(b":") else None
 
     def close(self) -> None:

@@ -148,7 +148,11 @@ class Broker:
 
     def _open_waiter(self, key: int, opened: list[Stream], name: str) -> tuple[int, Stream, int | None]:
         connection = self._endpoint.open(self._retries.timeout_s, client_name=name)
-        identity = connection.client_id()
+        try:
+            identity = connection.client_id()
+        except BrokerUnavailable:
+            connection.close()
+            raise
         opened.append(Stream(connection))
         return key, opened[-1], identity
 

@@ -139,6 +139,14 @@ def test_a_lossy_start(proxy: Proxy, lab: Lab) -> None:
     resumes(campaign)
 
 
+def test_an_answer_that_is_cut_while_the_worker_connects_does_not_end_it(proxy: Proxy, lab: Lab) -> None:
+    lab.use(broker=proxy.url(number=lab.db.number), backend=lab.db.url)
+    proxy.cut_answer_to(b"\r\nID\r\n")
+    worker = lab.worker()
+    assert len(worker.log_lines("Cannot connect to .*: lost the connection")) == 1
+    assert lab.run("add", 1, 2) == 3
+
+
 def test_a_distant_redis_loses_nothing_either(proxy: Proxy, lab: Lab) -> None:
     proxy.delay(one_way_ms=2)
     lab.use(broker=proxy.url(number=lab.db.number), backend=lab.db.url)
