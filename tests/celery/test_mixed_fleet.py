@@ -11,10 +11,14 @@ from tests.fix_lab import RESULT_S, Lab
 
 @pytest.fixture(scope="module")
 def lab(module_lab: Lab) -> Lab:
+    return with_both(module_lab)
+
+
+def with_both(lab: Lab) -> Lab:
     """Two workers on one queue: the engine under test and celery."""
-    module_lab.worker(concurrency=2)
-    module_lab.worker(engine="celery", concurrency=2)
-    return module_lab
+    lab.worker(concurrency=2)
+    lab.worker(engine="celery", concurrency=2)
+    return lab
 
 
 def test_every_task_runs_exactly_once(lab: Lab) -> None:
@@ -25,8 +29,9 @@ def test_every_task_runs_exactly_once(lab: Lab) -> None:
     assert all(counts[token] == 1 for token in tokens)
 
 
-def test_both_workers_get_work(lab: Lab) -> None:
-    """More tasks at their gates than one worker prefetches: every child of both has one."""
+def test_both_workers_get_work(other_lab: Lab) -> None:
+    """More tasks at their gates than a worker prefetches that has seen no short ones: every child of both has one."""
+    lab = with_both(other_lab)
     names = [f"gate-{number}" for number in range(24)]
     held = [lab.send("hold_late", name) for name in names]
     try:
