@@ -100,17 +100,19 @@ class OpenConnection:
     def fileno(self) -> int:
         return self.sock.fileno()
 
-    def client_id(self) -> int | None:
+    def client_id(self, *, timeout_s: float) -> int | None:
         """The server's number for this connection (CLIENT ID), by which another can unblock it; None if the user may
-        not ask. Blocks; only before anything else has been sent. Raises BrokerUnavailable."""
+        not ask. Blocks up to `timeout_s`; only before anything else has been sent. Raises BrokerUnavailable."""
         answer = b""
         try:
+            self.sock.settimeout(timeout_s)
             self.sock.sendall(b"*2\r\n$6\r\nCLIENT\r\n$2\r\nID\r\n")
             while not answer.endswith(b"\r\n"):
                 piece = self.sock.recv(256)
                 if not piece:
                     raise ConnectionResetError("the server closed the connection")
                 answer += piece
+            self.sock.settimeout(None)
         except OSError as error:
             raise BrokerUnavailable(f"lost the connection to {self.address.masked()}: {error}") from error
         return int(answer[1:]) if answer.startswith(b":") else None

@@ -149,7 +149,7 @@ class Broker:
     def _open_waiter(self, key: int, opened: list[Stream], name: str) -> tuple[int, Stream, int | None]:
         connection = self._endpoint.open(self._retries.timeout_s, client_name=name)
         try:
-            identity = connection.client_id()
+            identity = connection.client_id(timeout_s=self._retries.timeout_s)
         except BrokerUnavailable:
             connection.close()
             raise

@@ -224,3 +224,10 @@ def test_a_master_that_no_sentinel_knows_is_worth_another_try(sentinel_port: int
     options = {"master_name": "other", "sentinel_kwargs": {"socket_timeout": 1}}
     with pytest.raises(BrokerUnavailable, match="knows a master"):
         Endpoint.parse(f"sentinel://127.0.0.1:{sentinel_port}", transport_options=options).open(1.0)
+
+
+def test_a_server_that_does_not_say_a_connections_number_is_not_waited_for() -> None:
+    ours, theirs = socket.socketpair()
+    opened = OpenConnection(ours, address=read_urls("redis://127.0.0.1:1/0")[0])
+    with ours, theirs, pytest.raises(BrokerUnavailable, match=r"lost the connection to redis:.*timed out"):
+        opened.client_id(timeout_s=0.05)
