@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,20 +33,25 @@ def server(tmp_path: Path) -> Iterator[MemoryServer]:
     found.close()
 
 
-@pytest.fixture
-def memory(server: MemoryServer) -> Iterator[redis.Redis]:
-    client = Endpoint.parse(server.url).client()
+@contextlib.contextmanager
+def connected(url: str) -> Iterator[redis.Redis]:
+    """A client, and its connections closed after it."""
+    client = Endpoint.parse(url).client()
     yield client
     client.close()
     client.connection_pool.disconnect()
+
+
+@pytest.fixture
+def memory(server: MemoryServer) -> Iterator[redis.Redis]:
+    with connected(server.url) as client:
+        yield client
 
 
 @pytest.fixture
 def real(db: Database) -> Iterator[redis.Redis]:
-    client = Endpoint.parse(db.url).client()
-    yield client
-    client.close()
-    client.connection_pool.disconnect()
+    with connected(db.url) as client:
+        yield client
 
 
 @pytest.fixture(params=["memory", "real"])
@@ -300,9 +306,6 @@ def test_a_script_of_somebody_else_is_refused(memory: redis.Redis) -> None:
 
 
 def test_databases_are_apart(server: MemoryServer) -> None:
-    clients = [Endpoint.parse(f"{server.url[:-1]}{number}").client() for number in (0, 3)]
-    clients[0].set("k", 1)
-    assert clients[1].get("k") is None
-    for client in clients:
-        client.close()
-        client.connection_pool.disconnect()
+    with connected(f"{server.url[:-1]}0") as one, connected(f"{server.url[:-1]}3") as other:
+        one.set("k", 1)
+        assert other.get("k") is None
