@@ -156,7 +156,6 @@ class Children:
         self._wanted = count
         self.unsettled = True
         self.fill()
-        self.balance()
 
     @property
     def wanted(self) -> int:
